@@ -1,0 +1,35 @@
+# Two commands for a machine that has only git, Python (3.11 or later) and make:
+#   make train    environment, install, then `rlvr train --task math`; ARGS='--seed 1' is passed on
+#   make test     environment, install with the test extras, then linters, types and tests
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
+
+.PHONY: train test bench clean
+
+train: $(VENV)/.train
+	$(BIN)/rlvr train --task math $(ARGS)
+
+test: $(VENV)/.test
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/mypy
+	$(BIN)/pytest $(ARGS)
+
+bench: $(VENV)/.bench
+	$(BIN)/python benchmarks/vs_trl.py $(ARGS)
+
+$(VENV)/bin/python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
+	  echo "error: rlvr needs Python 3.11 or later, this is $$($(PYTHON) --version 2>&1)" >&2; \
+	  echo "hint: make PYTHON=python3.11 $(MAKECMDGOALS)" >&2; exit 3; }
+	$(PYTHON) -m venv $(VENV)
+
+# Each stamp stands for one set of extras; it is made anew when the dependencies change.
+$(VENV)/.%: $(VENV)/bin/python pyproject.toml constraints.txt
+	$(PIP) --editable '.[$*]'
+	@touch $@
+
+clean:
+	rm -rf $(VENV) build dist

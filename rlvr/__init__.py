@@ -1,0 +1,142 @@
+"""rlvr: reinforcement learning from verifiable rewards.
+
+    import rlvr
+    rlvr.verify("math", r"so it is \\boxed{1/2}", answer="0.5").passed      # True
+    run = rlvr.train(task="math", steps=100)
+    print(run.accuracy, run.path)
+
+Everything public is here, in one flat namespace; names are imported on first use, so that `import rlvr` costs
+nothing and only training imports torch.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+_EXPORTS = {
+    "rlvr.api": ("verify", "verify_batch"),
+    "rlvr.errors": (
+        "ConfigError",
+        "DataError",
+        "MissingDependencyError",
+        "PluginError",
+        "RlvrError",
+        "RunStopped",
+        "UnknownNameError",
+        "UsageError",
+    ),
+    "rlvr.accuracy": ("Evaluation",),
+    "rlvr.evaluation": ("evaluate",),
+    "rlvr.hookspecs": ("hookimpl",),
+    "rlvr.loop": ("train",),
+    "rlvr.registry": ("Registry", "load_plugin", "sandbox", "shaper", "verifier"),
+    "rlvr.runlog": ("Run",),
+    "rlvr.scoring": ("Scorer",),
+    "rlvr.taskfile": ("load_toml",),
+    "rlvr.types": (
+        "Completion",
+        "Execution",
+        "Message",
+        "Sample",
+        "Sampler",
+        "SamplingParams",
+        "Sandbox",
+        "Shaper",
+        "Split",
+        "Status",
+        "Task",
+        "Verdict",
+        "Verifier",
+    ),
+}
+_MODULE_OF = {name: module for module, names in _EXPORTS.items() for name in names}
+
+__version__ = "0.1.0"
+
+if TYPE_CHECKING:
+    from rlvr.accuracy import Evaluation
+    from rlvr.api import verify, verify_batch
+    from rlvr.errors import (
+        ConfigError,
+        DataError,
+        MissingDependencyError,
+        PluginError,
+        RlvrError,
+        RunStopped,
+        UnknownNameError,
+        UsageError,
+    )
+    from rlvr.evaluation import evaluate
+    from rlvr.hookspecs import hookimpl
+    from rlvr.loop import train
+    from rlvr.registry import Registry, load_plugin, sandbox, shaper, verifier
+    from rlvr.runlog import Run
+    from rlvr.scoring import Scorer
+    from rlvr.taskfile import load_toml
+    from rlvr.types import (
+        Completion,
+        Execution,
+        Message,
+        Sample,
+        Sampler,
+        SamplingParams,
+        Sandbox,
+        Shaper,
+        Split,
+        Status,
+        Task,
+        Verdict,
+        Verifier,
+    )
+
+__all__ = [
+    "Completion",
+    "ConfigError",
+    "DataError",
+    "Evaluation",
+    "Execution",
+    "Message",
+    "MissingDependencyError",
+    "PluginError",
+    "Registry",
+    "RlvrError",
+    "Run",
+    "RunStopped",
+    "Sample",
+    "Sampler",
+    "SamplingParams",
+    "Sandbox",
+    "Scorer",
+    "Shaper",
+    "Split",
+    "Status",
+    "Task",
+    "UnknownNameError",
+    "UsageError",
+    "Verdict",
+    "Verifier",
+    "__version__",
+    "evaluate",
+    "hookimpl",
+    "load_plugin",
+    "load_toml",
+    "sandbox",
+    "shaper",
+    "train",
+    "verifier",
+    "verify",
+    "verify_batch",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _MODULE_OF:
+        raise AttributeError(f"module 'rlvr' has no attribute {name!r}")
+    value = getattr(importlib.import_module(_MODULE_OF[name]), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

@@ -1,0 +1,41 @@
+"""Group-relative advantages: pure functions from the rewards of one group to its advantages.
+
+A reward of None stands for a missing verdict (error, timeout, abstained) or a filtered row. Such a row is left out
+of the mean and the deviation, and gets no advantage: it is missing data, not a bad answer.
+"""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Sequence
+from typing import Literal
+
+EPSILON = 1e-4
+
+
+def informative(rewards: Sequence[float | None]) -> bool:
+    """Whether a group teaches anything: at least two valid rewards, not all equal."""
+    return len({reward for reward in rewards if reward is not None}) > 1
+
+
+def group_advantages(rewards: Sequence[float | None], scale: Literal["std", "none"] = "std") -> list[float | None]:
+    """Advantages of one group.
+
+    `A_i = (r_i - mean(r)) / (std(r) + 1e-4)` over the valid rewards of the group (Shao et al. 2024, DeepSeekMath,
+    arXiv:2402.03300, section 4.1.2), with the sample deviation; `scale="none"` leaves the division out (Liu et
+    al. 2025, Dr. GRPO, arXiv:2503.20783).
+
+    Args:
+        rewards: One per completion of the group [G]; None for a missing one.
+        scale: Whether to divide by the deviation.
+
+    Returns:
+        One per completion [G]: None where the reward is None; 0.0 for every valid row of a group that is not
+        informative.
+    """
+    valid = [reward for reward in rewards if reward is not None]
+    if not informative(rewards):
+        return [None if reward is None else 0.0 for reward in rewards]
+    mean = statistics.fmean(valid)
+    divisor = statistics.stdev(valid) + EPSILON if scale == "std" else 1.0
+    return [None if reward is None else (reward - mean) / divisor for reward in rewards]

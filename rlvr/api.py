@@ -1,0 +1,127 @@
+"""One call for scripts and tests: verify a completion, on a scorer that all callers share.
+
+The scorer starts on first use with one worker, takes on others when there is a backlog, and is closed at
+exit.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Iterable, Mapping
+from concurrent.futures import Future
+from typing import Any
+
+from rlvr.errors import UsageError
+from rlvr.registry import VerifierSpec, registry
+from rlvr.scoring import Scorer
+from rlvr.types import Completion, Sample, Verdict
+
+_lock = threading.Lock()
+_shared: Scorer | None = None
+
+
+def verify(name: str, completion: str | Completion, /, **reference: Any) -> Verdict:
+    """What the verifier `name` says of one completion. Safe from any thread; it waits for the verdict.
+
+    Whatever goes wrong in the verifier is an `error` or `timeout` verdict, not an exception.
+
+    Args:
+        name: A registered verifier; `rlvr verifiers` lists them.
+        completion: The text, or a `Completion` where the verifier looks at more than that.
+        reference: What to hold it against. `answer` and `prompt` become those of the sample, options of the
+            verifier are passed as such, all others become the sample's `meta`. JSON values only.
+
+    Raises:
+        UsageError: The completion is no text, a reference that the verifier needs is missing, or one is not
+            JSON.
+        UnknownNameError: There is no such verifier.
+        PluginError: It belongs to a broken plugin.
+        MissingDependencyError: It runs code, and there is no safe sandbox.
+    """
+    spec = registry().verifier(name)
+    return _submit(spec, *_checked(spec, completion, reference)).result()
+
+
+def verify_batch(name: str, pairs: Iterable[tuple[str | Completion, Mapping[str, Any]]]) -> list[Verdict]:
+    """Verdicts of many `(completion, reference)` pairs, in their order.
+
+        verify_batch("math", [(r"\\boxed{1/2}", {"answer": "0.5"}), ("the answer is 3", {"answer": "4"})])
+
+    Raises:
+        The same as `verify`, before anything is verified; the message says which pair.
+    """
+    spec = registry().verifier(name)
+    jobs = []
+    for index, pair in enumerate(pairs):
+        try:
+            completion, reference = pair
+        except (TypeError, ValueError):
+            raise UsageError(
+                f"pair {index} is a `{type(pair).__name__}`", "give `(completion, {'answer': ...})` pairs"
+            ) from None
+        if not isinstance(reference, Mapping):
+            raise UsageError(
+                f"the reference of pair {index} is a `{type(reference).__name__}`",
+                "give a mapping, such as `{'answer': '42'}`",
+            )
+        try:
+            jobs.append(_checked(spec, completion, reference))
+        except UsageError as error:
+            raise UsageError(f"pair {index}: {error.message}", error.hint) from None
+    return [future.result() for future in [_submit(spec, *job) for job in jobs]]
+
+
+def _checked(
+    spec: VerifierSpec, completion: str | Completion, reference: Mapping[str, Any]
+) -> tuple[Completion, Sample, dict[str, Any]]:
+    """The completion, sample and options that one call means."""
+    if isinstance(completion, str):
+        completion = Completion(completion)
+    elif not isinstance(completion, Completion):
+        raise UsageError(
+            f"a completion is text or a `Completion`, not a `{type(completion).__name__}`",
+            "pass what the model wrote",
+        )
+    missing = [key for key in spec.reference if key not in reference]
+    if missing:
+        example = ", ".join(f"{key}=..." for key in spec.reference)
+        raise UsageError(
+            f"the verifier `{spec.name}` needs " + " and ".join(f"`{key}`" for key in missing),
+            f"call `verify({spec.name!r}, completion, {example})`",
+        )
+    options = {key: value for key, value in reference.items() if key in spec.options}
+    meta = {key: value for key, value in reference.items() if key not in spec.options}
+    prompt, answer = meta.pop("prompt", ""), meta.pop("answer", None)
+    return completion, Sample("verify", prompt, answer, meta), options
+
+
+def _submit(spec: VerifierSpec, completion: Completion, sample: Sample, options: dict[str, Any]) -> Future[Verdict]:
+    """Queues a verification on the shared scorer, which cannot be replaced in between."""
+    with _lock:
+        return _scorer().submit(spec.name, completion, sample, options)
+
+
+def _scorer() -> Scorer:
+    """The shared scorer; the caller holds the lock.
+
+    A new one takes its place in a forked child, after `load_plugin`, and when no worker could be started.
+    The old one is closed when it has nothing left to do, at exit at the latest.
+    """
+    global _shared
+    old = _shared
+    if old is None or old.outdated or old.registry is not registry():
+        _shared = Scorer(eager=False)
+        if old is not None and not old.pending:
+            old.close()
+    assert _shared is not None
+    return _shared
+
+
+def _after_fork() -> None:
+    global _lock, _shared
+    _lock = threading.Lock()
+    _shared = None
+
+
+os.register_at_fork(after_in_child=_after_fork)

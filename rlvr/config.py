@@ -1,0 +1,358 @@
+"""The settings of a run: frozen dataclasses, resolved from layers, each value with its origin.
+
+Precedence, highest first: flag, environment (`RLVR_LEARNER_LR`), `--config` files (the last one wins), the
+task's defaults, the algorithm's recipe, the defaults below. A layer is a flat mapping of dotted names
+(`{"learner.lr": 1e-3}`).
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import tomllib
+import typing
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, fields, is_dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from rlvr.errors import ConfigError, nearest
+
+Layer = Mapping[str, Any]
+
+ENV_PREFIX = "RLVR_"
+NOT_SETTINGS = {"RLVR_DISABLE_PLUGINS", "RLVR_DEBUG"}
+
+
+def setting(default: Any, help: str, *, low: float | None = None, high: float | None = None) -> Any:
+    """A config value: its default, one line of help, and the closed range it must lie in."""
+    return field(default=default, metadata={"help": help, "low": low, "high": high})
+
+
+@dataclass(frozen=True)
+class SamplerConfig:
+    """How groups of completions are sampled."""
+
+    group_size: int = setting(8, "Completions per prompt.", low=2)
+    prompts_per_step: int = setting(32, "Groups that one step learns from.", low=1)
+    max_tokens: int = setting(256, "Tokens after which a completion is cut.", low=1)
+    temperature: float = setting(1.0, "Softmax temperature while training.", low=1e-3)
+    top_p: float = setting(1.0, "Nucleus mass kept; 1 keeps all.", low=1e-6, high=1)
+    batch_size: int = setting(512, "Rows that are decoded together at most.", low=1)
+    dynamic: bool = setting(True, "Refill groups whose valid rewards do not vary with fresh prompts (DAPO).")
+    max_rounds: int = setting(4, "Rounds of sampling in one step at most, the first included.", low=1)
+
+
+@dataclass(frozen=True)
+class ScorerConfig:
+    """How completions are verified."""
+
+    workers: int = setting(0, "Worker processes; 0 chooses by cores.", low=0)
+    timeout: float = setting(10.0, "Seconds of wall clock for one verification.", low=0.001)
+    memory_mb: int = setting(2048, "Address space of one worker, in MiB.", low=64)
+    missing_limit: float = setting(
+        0.2,
+        "Share of error, timeout and abstained verdicts in a step above which the run stops.",
+        low=0,
+        high=1,
+    )
+    sandbox: str = setting("", "Sandbox for verifiers that run code; empty takes the only safe one there is.")
+
+
+@dataclass(frozen=True)
+class RewardConfig:
+    """What a verdict is worth."""
+
+    shaper: str = setting("binary", "Name of the shaper that turns a verdict into a reward.")
+    overlong: Literal["keep", "filter", "soft"] = setting(
+        "keep",
+        "Completions cut at max_tokens: keep them, filter them out of group and loss, or penalise softly.",
+    )
+    overlong_buffer: int = setting(0, "Last tokens over which the soft penalty grows to 1; 0 is a fifth.", low=0)
+
+
+@dataclass(frozen=True)
+class LearnerConfig:
+    """How the policy is updated."""
+
+    lr: float = setting(1e-6, "Peak learning rate of AdamW.", low=0)
+    warmup_steps: int = setting(0, "Optimiser updates of linear warm-up.", low=0)
+    schedule: Literal["constant", "linear", "cosine"] = setting("constant", "Learning rate after the warm-up.")
+    weight_decay: float = setting(0.0, "AdamW's decoupled weight decay.", low=0)
+    beta1: float = setting(0.9, "AdamW's first moment decay.", low=0, high=1)
+    beta2: float = setting(0.99, "AdamW's second moment decay.", low=0, high=1)
+    grad_clip: float = setting(1.0, "Largest global gradient norm.", low=0)
+    updates_per_step: int = setting(1, "Optimiser updates that one step's rows are split into.", low=1)
+    micro_batch_tokens: int = setting(16384, "Tokens, padding included, in one forward pass at most.", low=1)
+    clip_low: float = setting(0.2, "The probability ratio is clipped below at 1 - clip_low.", low=0, high=1)
+    clip_high: float = setting(0.2, "The probability ratio is clipped above at 1 + clip_high.", low=0)
+    aggregate: Literal["token", "sequence"] = setting(
+        "token", "Mean over all tokens of an update, or over the means of its sequences."
+    )
+    scale: Literal["std", "none"] = setting("std", "Divide a group's advantages by its deviation, or not.")
+    kl_coef: float = setting(0.0, "Weight of the KL to the frozen reference; 0 loads no reference.", low=0)
+    dtype: Literal["auto", "float32", "bfloat16"] = setting(
+        "auto", "Compute type; auto is bfloat16 where the GPU has it."
+    )
+
+
+@dataclass(frozen=True)
+class EvalConfig:
+    """How accuracy on the held-out split is measured."""
+
+    limit: int = setting(500, "Test problems used, the first ones; 0 takes all.", low=0)
+    samples: int = setting(1, "Completions per problem.", low=1)
+    temperature: float = setting(0.0, "Softmax temperature; 0 is greedy.", low=0)
+    every: int = setting(0, "Steps between evaluations; 0 evaluates before the first and after the last.", low=0)
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    """One training run."""
+
+    task: str = setting("math", "A task's name, or the path of a TOML task.")
+    model: str = setting("", "A causal language model: `starter`, a folder, or a hub name.")
+    data: str = setting("", "A local copy of the task's data: a file, or a folder with one file per split.")
+    algorithm: Literal["grpo", "dapo"] = setting("dapo", "The recipe that sets the learner's defaults.")
+    steps: int = setting(200, "Steps of sample, verify, update.", low=1)
+    seed: int = setting(0, "Seed of data order, sampling and everything else random.", low=0)
+    out: str = setting("", "The run's directory; empty makes one under `runs/`.")
+    device: str = setting("", "`cpu`, `cuda`, `mps`; empty takes the best there is.")
+    save_every: int = setting(50, "Steps between checkpoints; 0 keeps only the last.", low=0)
+    keep_checkpoints: int = setting(2, "Checkpoints kept.", low=1)
+    plugin: tuple[str, ...] = setting((), "Plugin files to load.")
+    sampler: SamplerConfig = field(default_factory=SamplerConfig)
+    scorer: ScorerConfig = field(default_factory=ScorerConfig)
+    reward: RewardConfig = field(default_factory=RewardConfig)
+    learner: LearnerConfig = field(default_factory=LearnerConfig)
+    eval: EvalConfig = field(default_factory=EvalConfig)
+
+
+ALGORITHMS: Mapping[str, Layer] = {
+    # Shao et al. 2024 (arXiv:2402.03300), with the KL term off as is usual with verifiable rewards.
+    "grpo": {
+        "learner.aggregate": "sequence",
+        "learner.clip_low": 0.2,
+        "learner.clip_high": 0.2,
+        "sampler.dynamic": False,
+        "reward.overlong": "keep",
+    },
+    # Yu et al. 2025 (arXiv:2503.14476): clip-higher, token-level loss, dynamic sampling, soft overlong penalty.
+    "dapo": {
+        "learner.aggregate": "token",
+        "learner.clip_low": 0.2,
+        "learner.clip_high": 0.28,
+        "sampler.dynamic": True,
+        "reward.overlong": "soft",
+    },
+}
+
+
+@dataclass(frozen=True)
+class Leaf:
+    """One config value as the command line and the documentation show it."""
+
+    name: str
+    type: Any
+    default: Any
+    help: str
+    low: float | None = None
+    high: float | None = None
+
+
+def leaves(cls: type = TrainConfig, prefix: str = "") -> dict[str, Leaf]:
+    """Every setting by its dotted name, in declaration order."""
+    found: dict[str, Leaf] = {}
+    hints = typing.get_type_hints(cls)
+    for f in fields(cls):
+        name = prefix + f.name
+        if is_dataclass(hints[f.name]):
+            found |= leaves(hints[f.name], name + ".")
+        else:
+            found[name] = Leaf(
+                name, hints[f.name], f.default, f.metadata["help"], f.metadata["low"], f.metadata["high"]
+            )
+    return found
+
+
+@dataclass(frozen=True)
+class Resolved:
+    """A config and, for each dotted name, where its value came from."""
+
+    config: TrainConfig
+    origins: Mapping[str, str]
+
+    def toml(self, origins: bool = True) -> str:
+        """The whole config as TOML; with `origins`, each line says in a comment where its value came from."""
+        return to_toml(self.config, self.origins if origins else {})
+
+
+def resolve(layers: Iterable[tuple[str, Layer]], task_defaults: Layer | None = None) -> Resolved:
+    """Folds layers, lowest precedence first, over the algorithm's recipe and our defaults.
+
+    Args:
+        layers: `(origin, values)` pairs, for instance `("flag", {"learner.lr": "1e-3"})`. Text is parsed as
+            the setting's type, so that flags, environment and files share one path.
+        task_defaults: The task's own values, weaker than every layer.
+
+    Raises:
+        ConfigError: Unknown name, wrong type, or a value out of its range; says which and from where.
+    """
+    known = leaves()
+    own = [("task", task_defaults or {}), *layers]
+    algorithm = known["algorithm"].default
+    for origin, layer in own:
+        if "algorithm" in layer:
+            algorithm = coerce(known["algorithm"], layer["algorithm"], origin)
+    recipe = (f"algorithm {algorithm}", ALGORITHMS[algorithm])
+    values: dict[str, Any] = {name: leaf.default for name, leaf in known.items()}
+    origins = dict.fromkeys(known, "default")
+    for origin, layer in [recipe, *own]:
+        for name, raw in layer.items():
+            if name not in known:
+                near = nearest(name, known)
+                hint = f"did you mean `{near}`?" if near else "`rlvr train --help` lists them all"
+                raise ConfigError(f"there is no setting `{name}` ({origin})", hint)
+            values[name] = coerce(known[name], raw, origin)
+            origins[name] = origin
+    config = build(TrainConfig, values)
+    check(config)
+    return Resolved(config, origins)
+
+
+def check(config: TrainConfig) -> None:
+    """Refuses combinations of values that cannot work."""
+    if config.eval.samples > 1 and config.eval.temperature == 0:
+        raise ConfigError(
+            f"`eval.samples` is {config.eval.samples}, but `eval.temperature` 0 makes them all the same",
+            "set `eval.temperature` above 0, or `eval.samples` to 1",
+        )
+    if config.reward.overlong_buffer >= config.sampler.max_tokens:
+        raise ConfigError(
+            f"`reward.overlong_buffer` {config.reward.overlong_buffer} is not below `sampler.max_tokens` "
+            f"{config.sampler.max_tokens}",
+            "the soft penalty grows over the last tokens of the limit",
+        )
+    if config.learner.updates_per_step > config.sampler.prompts_per_step:
+        raise ConfigError(
+            f"`learner.updates_per_step` {config.learner.updates_per_step} is more than the "
+            f"{config.sampler.prompts_per_step} groups of a step",
+            "an update takes whole groups; lower one or raise `sampler.prompts_per_step`",
+        )
+
+
+def build(cls: type, values: Mapping[str, Any], prefix: str = "") -> Any:
+    """An instance of the config class from flat dotted values."""
+    hints = typing.get_type_hints(cls)
+    arguments = {}
+    for f in fields(cls):
+        name = prefix + f.name
+        arguments[f.name] = build(hints[f.name], values, name + ".") if is_dataclass(hints[f.name]) else values[name]
+    return cls(**arguments)
+
+
+def coerce(leaf: Leaf, raw: Any, origin: str) -> Any:
+    """`raw` as the type of `leaf`, checked against its range. Text from flags and environment is parsed."""
+
+    def refuse(wanted: str) -> ConfigError:
+        return ConfigError(f"`{leaf.name}` is `{raw}`, but must be {wanted} ({origin})", leaf.help)
+
+    kind: Any = leaf.type
+    if typing.get_origin(kind) is Literal:
+        choices = typing.get_args(kind)
+        if raw not in choices:
+            near = nearest(str(raw), choices)
+            raise refuse("one of " + ", ".join(f"`{c}`" for c in choices) + (f"; `{near}`?" if near else ""))
+        return raw
+    if typing.get_origin(kind) is tuple:
+        parts = [raw] if isinstance(raw, str) else raw
+        if not isinstance(parts, (list, tuple)) or not all(isinstance(p, str) for p in parts):
+            raise refuse("a list of strings")
+        return tuple(parts)
+    if kind is bool:
+        words = {"true": True, "1": True, "yes": True, "false": False, "0": False, "no": False}
+        value = words.get(raw.lower()) if isinstance(raw, str) else raw
+        if not isinstance(value, bool):
+            raise refuse("true or false")
+        return value
+    if kind is str:
+        if not isinstance(raw, (str, os.PathLike)):
+            raise refuse("text")
+        return os.fspath(raw)
+    try:
+        if isinstance(raw, bool):
+            raise ValueError
+        number = kind(raw)
+        if kind is int and not isinstance(raw, str) and number != raw:
+            raise ValueError
+        if number != number:
+            raise ValueError
+    except (TypeError, ValueError):
+        raise refuse("a whole number" if kind is int else "a number") from None
+    if leaf.low is not None and number < leaf.low:
+        raise refuse(f"at least {leaf.low:g}")
+    if leaf.high is not None and number > leaf.high:
+        raise refuse(f"at most {leaf.high:g}")
+    return number
+
+
+def from_toml(path: str | os.PathLike[str]) -> dict[str, Any]:
+    """A `--config` file as a layer.
+
+    Raises:
+        ConfigError: No such file, or not TOML (the message has the line).
+    """
+    try:
+        document = tomllib.loads(Path(path).read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise ConfigError(f"there is no config file `{path}`", "give `--config` the path of a TOML file") from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ConfigError(f"`{path}` is not TOML: {error}", "`rlvr train --dry-run` prints a valid one") from None
+    return flatten(document)
+
+
+def from_environment(environ: Mapping[str, str]) -> dict[str, str]:
+    """The `RLVR_*` variables as a layer: `RLVR_LEARNER_LR` sets `learner.lr`.
+
+    Raises:
+        ConfigError: A variable with the prefix that names no setting.
+    """
+    by_variable = {ENV_PREFIX + name.replace(".", "_").upper(): name for name in leaves()}
+    layer = {}
+    for variable, value in environ.items():
+        if not variable.startswith(ENV_PREFIX) or variable in NOT_SETTINGS:
+            continue
+        if variable not in by_variable:
+            near = nearest(variable, by_variable)
+            raise ConfigError(
+                f"the environment variable `{variable}` names no setting",
+                f"did you mean `{near}`?" if near else "unset it; `rlvr train --help` lists the settings",
+            )
+        layer[by_variable[variable]] = value
+    return layer
+
+
+def flatten(document: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Nested tables to dotted names."""
+    flat: dict[str, Any] = {}
+    for key, value in document.items():
+        if isinstance(value, Mapping):
+            flat |= flatten(value, f"{prefix}{key}.")
+        else:
+            flat[prefix + key] = value
+    return flat
+
+
+def to_toml(config: Any, origins: Mapping[str, str] | None = None, prefix: str = "") -> str:
+    """A config dataclass as TOML text."""
+    origins = origins or {}
+    lines, tables = [], []
+    for f in fields(config):
+        name, value = prefix + f.name, getattr(config, f.name)
+        if is_dataclass(value):
+            tables.append(f"\n[{name}]\n" + to_toml(value, origins, name + "."))
+            continue
+        comment = f"  # {origins[name]}" if name in origins else ""
+        text = json.dumps(list(value) if isinstance(value, tuple) else value, ensure_ascii=False)
+        lines.append(f"{f.name} = {text}{comment}\n")
+    return "".join(lines + tables)

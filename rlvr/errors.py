@@ -1,0 +1,85 @@
+"""Every error that rlvr raises on purpose.
+
+    RlvrError                 base; carries a `hint` and an exit code
+    ├── UsageError            2  a flag, an argument, a config value
+    │   ├── UnknownNameError  2  no verifier, task, shaper, sandbox or model of that name
+    │   └── ConfigError       2  a config file, an environment variable, a combination of values
+    ├── PluginError           2  a plugin that is broken, misspells a hook, or takes a name that is taken
+    ├── DataError             3  a data set row or file; names file, line and column
+    ├── MissingDependencyError 3  a missing extra, device, sandbox or model
+    └── RunStopped            1  the run stopped itself: too many missing verdicts, nothing left to learn from
+
+The command line prints `error: <message>` and `hint: <hint>` and exits with `exit_code`; `--debug` adds the
+traceback. Messages name the offending literal in back-ticks and suggest the nearest name.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+
+class RlvrError(Exception):
+    """Base of all deliberate errors.
+
+    `message` says what is wrong, `hint` what to do about it (may be empty).
+    """
+
+    exit_code = 2
+
+    def __init__(self, message: str, hint: str = "") -> None:
+        super().__init__(message)
+        self.message = message
+        self.hint = hint
+
+
+class UsageError(RlvrError):
+    """A flag, an argument or a value that cannot be used."""
+
+
+class ConfigError(UsageError):
+    """A config file, an environment variable, or a combination of settings that makes no sense."""
+
+
+class UnknownNameError(UsageError):
+    """No such verifier, task, shaper, sandbox or algorithm; the hint suggests the nearest name."""
+
+    def __init__(self, kind: str, name: str, known: Iterable[str]) -> None:
+        names = sorted(known)
+        near = nearest(name, names)
+        listed = ", ".join(f"`{n}`" for n in names) or "none"
+        hint = f"did you mean `{near}`? Known: {listed}" if near else f"known: {listed}"
+        super().__init__(f"there is no {kind} named `{name}`", hint)
+
+
+class PluginError(RlvrError):
+    """A plugin that failed to import, misspells a hook, or registers a name that is already taken."""
+
+
+class DataError(RlvrError):
+    """A data file or row that cannot be used. The message names file, line and column."""
+
+    exit_code = 3
+
+
+class MissingDependencyError(RlvrError):
+    """An optional part is not installed, or this machine lacks what the command needs."""
+
+    exit_code = 3
+
+    @classmethod
+    def extra(cls, what: str, extra: str) -> MissingDependencyError:
+        """The error for an optional dependency: `what` needs the extra `rlvr[extra]`."""
+        return cls(f"{what} needs the extra `{extra}`", f"pip install 'rlvr[{extra}]'")
+
+
+class RunStopped(RlvrError):
+    """A run that stopped itself: too many missing verdicts, or no group left to learn from."""
+
+    exit_code = 1
+
+
+def nearest(name: str, known: Iterable[str]) -> str | None:
+    """The known name closest to `name`, or None when none is close."""
+    found = difflib.get_close_matches(name, list(known), n=1, cutoff=0.6)
+    return found[0] if found else None

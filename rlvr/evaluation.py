@@ -1,0 +1,51 @@
+"""Measures a policy on the held-out split of a task, as `rlvr eval` does and as a run does before and after."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from concurrent.futures import Future
+from typing import Any
+
+from rlvr.accuracy import Evaluation, summarize
+from rlvr.assembly import derive_seed, held_out, make_scorer
+from rlvr.config import Resolved, TrainConfig
+from rlvr.learner.policy import choose_device, load_policy
+from rlvr.registry import registry
+from rlvr.sampler.prompts import encode_prompt
+from rlvr.sampler.transformers import TransformersSampler
+from rlvr.scoring import Scorer
+from rlvr.types import Sample, Sampler, SamplingParams, Task, Verdict
+
+
+def evaluate(resolved: Resolved) -> Evaluation:
+    """Accuracy of `config.model` on the held-out split of `config.task`.
+
+    Raises:
+        RlvrError: An unknown name, bad data, a missing device or model, or no valid verdict at all.
+    """
+    config = resolved.config
+    task = registry().task(config.task, config.data)
+    samples = held_out(task, config.eval.limit)
+    with make_scorer(config.scorer) as scorer:
+        model, tokenizer = load_policy(config.model, choose_device(config.device))
+        sampler = TransformersSampler(model, tokenizer, config.sampler.batch_size)
+        return measure(config, task, samples, tokenizer, sampler, scorer)
+
+
+def measure(
+    config: TrainConfig,
+    task: Task,
+    samples: Sequence[Sample],
+    tokenizer: Any,
+    sampler: Sampler,
+    scorer: Scorer,
+) -> Evaluation:
+    """Samples `config.eval.samples` completions of each sample and verifies them while sampling goes on."""
+    params = SamplingParams(
+        config.sampler.max_tokens, config.eval.temperature, config.sampler.top_p, derive_seed(config.seed)
+    )
+    prompts = [encode_prompt(tokenizer, sample, task) for sample in samples]
+    pending: list[list[Future[Verdict]]] = [[] for _ in samples]
+    for index, completion in sampler.sample(prompts, config.eval.samples, params):
+        pending[index].append(scorer.submit(task.verifier, completion, samples[index], task.verifier_options))
+    return summarize([[future.result() for future in futures] for futures in pending], config.eval.samples)

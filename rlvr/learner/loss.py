@@ -1,0 +1,99 @@
+"""The losses of the learner: pure functions over tensors.
+
+Shape suffixes: R rows (completions of one micro-batch), T completion tokens, right-padded.
+"""
+
+from __future__ import annotations
+
+from typing import Literal, NamedTuple
+
+import torch
+from torch import Tensor
+
+
+class PolicyLoss(NamedTuple):
+    """A micro-batch's share of the loss, and what to report of it (sums, to be divided by the token count).
+
+    Attributes:
+        loss: Scalar; the shares of all micro-batches of an update add up to the loss of the update.
+        clipped: Number of tokens whose ratio was clipped.
+        kl: Sum over tokens of the estimated KL(policy || reference); 0 without a reference.
+    """
+
+    loss: Tensor
+    clipped: Tensor
+    kl: Tensor
+
+
+def token_weights(mask_RT: Tensor, aggregate: Literal["token", "sequence"], denominator: float) -> Tensor:
+    """Weight of each token in the loss [R, T]; over a whole update the weights sum to 1.
+
+    Args:
+        mask_RT: 1 for completion tokens, 0 for padding.
+        aggregate: `token`: every token weighs the same (DAPO, arXiv:2503.14476, eq. 8). `sequence`: every
+            completion weighs the same, its tokens share that (GRPO, arXiv:2402.03300, eq. 3).
+        denominator: Tokens, or completions, of the *whole update*, so that neither the split into micro-batches
+            nor padding changes the loss.
+    """
+    if aggregate == "token":
+        return mask_RT / denominator
+    lengths_R1 = mask_RT.sum(dim=1, keepdim=True).clamp(min=1)
+    return mask_RT / lengths_R1 / denominator
+
+
+def policy_loss(
+    logprobs_RT: Tensor,
+    old_logprobs_RT: Tensor,
+    advantages_R: Tensor,
+    weights_RT: Tensor,
+    clip_low: float,
+    clip_high: float,
+    reference_logprobs_RT: Tensor | None = None,
+    kl_coef: float = 0.0,
+) -> PolicyLoss:
+    """The clipped policy gradient loss of GRPO and DAPO.
+
+    `-sum_t w_t min(ρ_t A, clip(ρ_t, 1 - clip_low, 1 + clip_high) A) + kl_coef sum_t w_t kl_t`, with
+    `ρ_t = π(t) / π_old(t)` (Schulman et al. 2017, arXiv:1707.06347, eq. 7; unequal clip bounds from DAPO,
+    arXiv:2503.14476, eq. 10). `kl_t = exp(d) - d - 1`, `d = log π_ref(t) - log π(t)`, is the k3 estimator of
+    Schulman, "Approximating KL Divergence" (2020), used by GRPO (arXiv:2402.03300, eq. 4).
+
+    Args:
+        logprobs_RT: log π of each sampled token under the policy being updated [R, T].
+        old_logprobs_RT: The same under the policy that sampled [R, T].
+        advantages_R: One advantage per completion [R].
+        weights_RT: From `token_weights` [R, T]; 0 on padding.
+        clip_low: Lower clip distance, in [0, 1].
+        clip_high: Upper clip distance, at least 0.
+        reference_logprobs_RT: log π_ref of each token [R, T]; only with `kl_coef` above 0.
+        kl_coef: Weight of the KL term.
+    """
+    mask_RT = weights_RT > 0
+    # Padding may hold anything, so it is zeroed before exp(), not after.
+    ratio_RT = torch.where(mask_RT, logprobs_RT - old_logprobs_RT, 0.0).exp()
+    advantages_R1 = advantages_R.unsqueeze(1)
+    plain_RT = ratio_RT * advantages_R1
+    clipped_RT = ratio_RT.clamp(1 - clip_low, 1 + clip_high) * advantages_R1
+    per_token_RT = -torch.minimum(plain_RT, clipped_RT)
+    kl = torch.zeros((), device=logprobs_RT.device)
+    if reference_logprobs_RT is not None:
+        log_ratio_RT = torch.where(mask_RT, reference_logprobs_RT - logprobs_RT, 0.0)
+        kl_RT = log_ratio_RT.exp() - log_ratio_RT - 1
+        per_token_RT = per_token_RT + kl_coef * kl_RT
+        kl = (kl_RT * mask_RT).sum().detach()
+    was_clipped = ((clipped_RT < plain_RT) & mask_RT).sum().detach()
+    return PolicyLoss((per_token_RT * weights_RT).sum(), was_clipped, kl)
+
+
+def logprobs_and_entropy(logits_RTV: Tensor, ids_RT: Tensor, temperature: float) -> tuple[Tensor, Tensor]:
+    """log π(id) under the softmax at `temperature` [R, T], with gradient, and its entropy in nats [R, T], without.
+
+    Computed in float32, whatever the type of the logits [R, T, V].
+    """
+    scaled_RTV = logits_RTV.float() / temperature
+    log_z_RT = scaled_RTV.logsumexp(dim=-1)
+    logprobs_RT = scaled_RTV.gather(-1, ids_RT.unsqueeze(-1)).squeeze(-1) - log_z_RT
+    with torch.no_grad():
+        p_RTV = (scaled_RTV - log_z_RT.unsqueeze(-1)).exp()
+        entropy_RT = log_z_RT - (p_RTV * scaled_RTV).sum(dim=-1)
+    return logprobs_RT, entropy_RT

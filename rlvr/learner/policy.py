@@ -1,0 +1,84 @@
+"""Loading a policy: a causal language model and its tokenizer, from the starter, a folder, or a hub name."""
+
+from __future__ import annotations
+
+import importlib.resources
+import os
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+from rlvr.errors import ConfigError, MissingDependencyError
+
+STARTER = "starter"
+
+
+def choose_device(name: str) -> torch.device:
+    """The device named, or the best there is for an empty name.
+
+    Raises:
+        MissingDependencyError: The device is not on this machine.
+    """
+    available = ["cpu"]
+    if torch.backends.mps.is_available():
+        available.insert(0, "mps")
+    if torch.cuda.is_available():
+        available.insert(0, "cuda")
+    if name and name.split(":")[0] not in available:
+        raise MissingDependencyError(
+            f"there is no device `{name}` here", f"this machine has {', '.join(f'`{d}`' for d in available)}"
+        )
+    return torch.device(name or available[0])
+
+
+def model_path(name: str) -> str:
+    """Where a model lies: the starter's folder for `starter`, else the name itself (a folder or a hub name).
+
+    Raises:
+        ConfigError: An empty name, or a path that does not exist.
+    """
+    if not name:
+        raise ConfigError("no model is named", "give `--model`: `starter`, a folder, or a hub name")
+    if name == STARTER:
+        return str(importlib.resources.files("rlvr_tasks") / "starter")
+    looks_local = name.startswith((".", "/", "~")) or name.count("/") > 1
+    folder = Path(name).expanduser()
+    if folder.exists() or looks_local:
+        if not (folder / "config.json").is_file():
+            raise ConfigError(
+                f"`{name}` is not a model folder: it has no `config.json`",
+                "`--model` takes a folder in Hugging Face format, a hub name, or `starter`",
+            )
+        return str(folder)
+    return name
+
+
+def load_policy(name: str, device: torch.device) -> tuple[Any, Any]:
+    """The model in float32 on `device`, in evaluation mode, and its tokenizer.
+
+    Raises:
+        ConfigError: The name is empty, or no model folder.
+        MissingDependencyError: The hub does not have it, cannot be reached, or the files cannot be loaded.
+    """
+    path = model_path(name)
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(path)
+        model = AutoModelForCausalLM.from_pretrained(path, dtype=torch.float32)
+    except (OSError, ValueError) as error:
+        cause = " ".join(str(error).split())[:300]
+        raise MissingDependencyError(
+            f"the model `{name}` cannot be loaded: {cause}",
+            "check the name and the connection, or give the path of a local folder",
+        ) from error
+    if tokenizer.eos_token_id is None:
+        raise ConfigError(f"the tokenizer of `{name}` has no end-of-sequence token", "set `eos_token` in its config")
+    model.eval()
+    return model.to(device), tokenizer
+
+
+def save_policy(model: Any, tokenizer: Any, folder: str | os.PathLike[str]) -> None:
+    """Writes model and tokenizer in Hugging Face format."""
+    model.save_pretrained(folder)
+    tokenizer.save_pretrained(folder)

@@ -1,0 +1,209 @@
+"""The loop: sample, verify, shape, advantage, update, log. Start reading here.
+
+One step, for P prompts with a group of G completions each:
+
+    1. sample      the policy writes G completions y of every prompt x, token by token
+    2. verify      each y goes to the verifier the moment it ends, while the others are still being written;
+                   it comes back as a verdict: passed, failed, or missing (error, timeout, abstained)
+    3. shape       a verdict becomes a reward r: 1 or 0, partial credit, a penalty for running over the limit
+    4. advantage   A_i = (r_i - mean r) / std r over the *valid* rows of a group; missing rows get none
+    5. update      maximise  sum_t w_t min(ρ_t A, clip(ρ_t, 1 - ε_low, 1 + ε_high) A),  ρ_t = π(y_t) / π_old(y_t)
+    6. log         every completion with its verdict and reason, and the step's metrics
+
+This is GRPO (Shao et al. 2024, arXiv:2402.03300) without its KL term unless asked for, and with DAPO's parts (Yu et
+al. 2025, arXiv:2503.14476) by default: clip-higher, a token-level loss, dynamic sampling and soft overlong
+punishment. π_old is the sampler's own log-probability, so no forward pass is spent on it. Left out on purpose: a
+value network and a learned reward model. The reward is checked, so the group's mean is baseline enough.
+
+Everything random in a step follows from (seed, step, round), so a resumed run samples what the unbroken one would.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections import Counter
+from collections.abc import Sequence
+from concurrent.futures import Future
+from pathlib import Path
+from typing import Any
+
+from rlvr.accuracy import Evaluation
+from rlvr.advantage import group_advantages
+from rlvr.assembly import Parts, assemble, derive_seed
+from rlvr.config import Resolved, RewardConfig, flatten
+from rlvr.errors import RunStopped
+from rlvr.evaluation import measure
+from rlvr.interrupt import Interrupt, Interrupted
+from rlvr.progress import Progress
+from rlvr.registry import ShaperSpec
+from rlvr.rollout import Group, State, StepBatch
+from rlvr.runlog import Run, RunLog, new_path
+from rlvr.sampler.prompts import encode_prompt
+from rlvr.settings import resolve_run
+from rlvr.shaping import soft_overlong
+from rlvr.types import Completion, Sample, SamplingParams, Verdict
+
+IDLE_STEPS = 10  # steps in a row with nothing to learn from after which a run stops
+
+
+def train(config: Resolved | None = None, *, resume: str | Path | None = None, **settings: Any) -> Run:
+    """Trains a policy and returns its run.
+
+    Args:
+        config: A resolved config, as `rlvr train` makes it; made from `settings` when not given.
+        resume: The directory of an interrupted run to go on with.
+        settings: Values by name: `task="math", steps=100, learner={"lr": 1e-3}`.
+
+    Raises:
+        RlvrError: Bad settings, data or model, or a run that stopped itself.
+        KeyboardInterrupt: After Ctrl-C, once a checkpoint has been written.
+    """
+    resolved = config or resolve_run(flatten(settings), resume=resume)
+    path = Path(resume or resolved.config.out or new_path(resolved.config.task))
+    with RunLog(path, resuming=resume is not None) as log, assemble(resolved.config) as parts:
+        state = parts.restore(path) if resume else State()
+        log.begin(resolved.toml(), state.step, device=str(parts.learner.accelerator.device))
+        with Progress(path, resolved.config.steps) as progress, Interrupt() as interrupt:
+            run_steps(parts, state, log, progress, interrupt)
+    return Run(path)
+
+
+def run_steps(parts: Parts, state: State, log: RunLog, progress: Progress, interrupt: Interrupt) -> None:
+    """Every step from `state` to the last, with the evaluations before and after."""
+    config = parts.config
+    before = Run(log.path).before or measure_now(parts)
+    log.result(before=before)
+    progress.begin(state.step, before)
+    idle = 0
+    try:
+        while state.step < config.steps:
+            began = time.monotonic()
+            batch = collect(parts, state, interrupt)
+            log.rollouts(batch.records())
+            check_missing(batch.sampled, config.scorer.missing_limit)
+
+            collected = time.monotonic()
+            learned = parts.learner.update([group.rows() for group in batch.groups], config.sampler.temperature)
+            metrics = batch.metrics() | learned | {
+                "time/update": time.monotonic() - collected,
+                "time/step": time.monotonic() - began,
+            }
+            state = batch.next_state
+
+            if config.eval.every and state.step % config.eval.every == 0:
+                metrics["accuracy"] = measure_now(parts).accuracy
+            log.metrics(metrics)
+            progress.step(metrics)
+            idle = 0 if any(group.informative for group in batch.groups) else idle + 1
+            if idle == IDLE_STEPS:
+                raise RunStopped(
+                    f"in {IDLE_STEPS} steps in a row no group had rewards that vary",
+                    "the task is too easy or too hard for this model: see `rollouts.jsonl`",
+                )
+            if config.save_every and state.step % config.save_every == 0:
+                log.checkpoint(state.step, parts.checkpoint_writer(state), config.keep_checkpoints)
+    except (Interrupted, RunStopped) as stop:
+        log.checkpoint(state.step, parts.checkpoint_writer(state), config.keep_checkpoints)
+        progress.stopped(state.step)
+        if isinstance(stop, Interrupted):
+            raise KeyboardInterrupt from None
+        raise
+    log.checkpoint(state.step, parts.checkpoint_writer(state), config.keep_checkpoints)
+    log.folder("final", parts.save_model)
+    after = measure_now(parts)
+    log.result(before=before, after=after)
+    progress.finish(before, after)
+
+
+def measure_now(parts: Parts) -> Evaluation:
+    """Accuracy of the policy as it is on the held-out split."""
+    return measure(parts.config, parts.task, parts.test_samples, parts.tokenizer, parts.sampler, parts.scorer)
+
+
+# ------------------------------------------------------------------------------------- one step: sample to advantage
+
+
+def collect(parts: Parts, state: State, interrupt: Interrupt) -> StepBatch:
+    """Samples and verifies until there are enough groups to learn from, or the rounds are used up.
+
+    With dynamic sampling a group counts only when its valid rewards vary; missing groups are made up for with
+    fresh prompts, and groups beyond the step's number are carried to the next one.
+    """
+    config = parts.config
+    wanted, dynamic = config.sampler.prompts_per_step, config.sampler.dynamic
+    groups: list[Group] = list(state.surplus)
+    sampled: list[Group] = []
+    position, rounds = state.position, 0
+    timing = {"time/sample": 0.0, "time/verify_wait": 0.0}
+    while len(groups) < wanted and rounds < (config.sampler.max_rounds if dynamic else 1):
+        share = sum(g.informative for g in sampled) / len(sampled) if sampled else 1.0
+        ask = min(wanted, math.ceil((wanted - len(groups)) / max(share, 0.25)))
+        samples = parts.prompts(position, ask)
+        seed = derive_seed(config.seed, state.step, rounds)
+        fresh = sample_and_verify(parts, samples, seed, interrupt, timing)
+        sampled += fresh
+        groups += [g for g in fresh if g.informative] if dynamic else fresh
+        position, rounds = position + ask, rounds + 1
+    next_state = State(state.step + 1, position, tuple(groups[wanted : 2 * wanted]))
+    return StepBatch(tuple(groups[:wanted]), tuple(sampled), next_state, rounds, timing)
+
+
+def sample_and_verify(
+    parts: Parts, samples: Sequence[Sample], seed: int, interrupt: Interrupt, timing: dict[str, float]
+) -> list[Group]:
+    """One group per sample. A completion is verified the moment it ends, while the others are still written."""
+    config, task, sampler = parts.config, parts.task, parts.config.sampler
+    params = SamplingParams(sampler.max_tokens, sampler.temperature, sampler.top_p, seed)
+    prompts = [encode_prompt(parts.tokenizer, sample, task) for sample in samples]
+    pending: list[list[tuple[Completion, Future[Verdict]]]] = [[] for _ in samples]
+    started = time.monotonic()
+    for index, completion in parts.sampler.sample(prompts, sampler.group_size, params):
+        future = parts.scorer.submit(task.verifier, completion, samples[index], task.verifier_options)
+        pending[index].append((completion, future))
+        interrupt.check()
+    sampled = time.monotonic()
+    groups = []
+    for sample, prompt, group in zip(samples, prompts, pending, strict=True):
+        verdicts = tuple(future.result() for _, future in group)
+        completions = tuple(completion for completion, _ in group)
+        rewards = [
+            reward(verdict, completion, parts.shaper, config.reward, sampler.max_tokens)
+            for verdict, completion in zip(verdicts, completions, strict=True)
+        ]
+        advantages = group_advantages(rewards, config.learner.scale)
+        groups.append(Group(sample, tuple(prompt), completions, verdicts, tuple(rewards), tuple(advantages)))
+        interrupt.check()
+    timing["time/sample"] += sampled - started
+    timing["time/verify_wait"] += time.monotonic() - sampled
+    return groups
+
+
+def reward(
+    verdict: Verdict, completion: Completion, shaper: ShaperSpec, config: RewardConfig, max_tokens: int
+) -> float | None:
+    """What a completion is paid, or None where there is no valid verdict or the row is filtered out."""
+    if not verdict.valid or (completion.truncated and config.overlong == "filter"):
+        return None
+    value = float(shaper(verdict, completion))
+    if config.overlong == "soft":
+        buffer = config.overlong_buffer or max(1, max_tokens // 5)
+        value += soft_overlong(len(completion.token_ids), max_tokens, buffer)
+    return value
+
+
+def check_missing(groups: Sequence[Group], limit: float) -> None:
+    """Stops a run whose verifier mostly fails to give a verdict.
+
+    Raises:
+        RunStopped: With the three commonest reasons.
+    """
+    verdicts = [verdict for group in groups for verdict in group.verdicts]
+    reasons = Counter(f"{v.status}: {v.detail.splitlines()[0][:200]}" for v in verdicts if not v.valid)
+    share = reasons.total() / max(len(verdicts), 1)
+    if share > limit:
+        worst = "\n".join(f"  {count:5d}  {reason}" for reason, count in reasons.most_common(3))
+        raise RunStopped(
+            f"{share:.0%} of the step's verdicts are missing, the limit is {limit:.0%}; most often\n{worst}",
+            "mend the verifier or its data, or raise `--scorer.missing-limit`",
+        )

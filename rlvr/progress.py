@@ -1,0 +1,100 @@
+"""What a person sees of a run: a live table on a terminal, one plain line per step elsewhere. All on stderr."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.live import Live
+from rich.table import Table
+
+from rlvr.accuracy import Evaluation
+
+ROWS = 12  # latest steps that the live table shows
+
+COLUMNS = {  # heading: (metric, format)
+    "reward": ("reward", "{:.3f}"),
+    "pass": ("pass_rate", "{:.1%}"),
+    "length": ("length", "{:.1f}"),
+    "entropy": ("entropy", "{:.3f}"),
+    "KL": ("kl", "{:.4f}"),
+    "missing": ("missing", "{:.1%}"),
+    "held out": ("accuracy", "{:.1%}"),
+    "sample s": ("time/sample", "{:.2f}"),
+    "verify s": ("time/verify_wait", "{:.2f}"),
+    "update s": ("time/update", "{:.2f}"),
+}
+
+
+class Progress:
+    """Shows the steps of a run as they end.
+
+    Args:
+        path: The run's directory, named at the end.
+        steps: Steps in all.
+    """
+
+    def __init__(self, path: Path, steps: int) -> None:
+        self.path = path
+        self.steps = steps
+        self.console = Console(stderr=True)
+        self._recent: list[Mapping[str, Any]] = []
+        self._live = Live(console=self.console, auto_refresh=False) if self.console.is_terminal else None
+
+    def begin(self, step: int, before: Evaluation) -> None:
+        """Says where the run starts from."""
+        self._say(f"{'resumed after' if step else 'before'} step {step}: held-out accuracy at the start {before}")
+        if self._live:
+            self._live.start()
+
+    def step(self, metrics: Mapping[str, Any]) -> None:
+        """Shows one more step."""
+        if self._live:
+            self._recent = [*self._recent[-ROWS + 1 :], metrics]
+            self._live.update(self._table(), refresh=True)
+        else:
+            done = f"step {metrics['step'] + 1}/{self.steps}"
+            cells = (f"{heading} {cell(metrics, heading)}" for heading in COLUMNS if COLUMNS[heading][0] in metrics)
+            self._say("  ".join([done, *cells]))
+
+    def stopped(self, step: int) -> None:
+        """Says that a run ended early and how to go on."""
+        self._end_live()
+        self._say(f"stopped after step {step}; checkpoint written; go on with: rlvr train --resume {self.path}")
+
+    def finish(self, before: Evaluation, after: Evaluation) -> None:
+        """Says what the run came to."""
+        self._end_live()
+        self._say(f"held-out accuracy before {before}")
+        self._say(f"held-out accuracy after  {after}")
+        self._say(f"run {self.path}  model {self.path / 'final'}")
+
+    def _table(self) -> Table:
+        table = Table(title=f"step {self._recent[-1]['step'] + 1} of {self.steps}", title_justify="left")
+        table.add_column("step", justify="right")
+        for heading in COLUMNS:
+            table.add_column(heading, justify="right")
+        for metrics in self._recent:
+            table.add_row(str(metrics["step"] + 1), *(cell(metrics, heading) for heading in COLUMNS))
+        return table
+
+    def _say(self, line: str) -> None:
+        self.console.print(line, highlight=False, markup=False, soft_wrap=True)
+
+    def _end_live(self) -> None:
+        if self._live:
+            self._live.stop()
+
+    def __enter__(self) -> Progress:
+        return self
+
+    def __exit__(self, *exc_info: object) -> None:
+        self._end_live()
+
+
+def cell(metrics: Mapping[str, Any], heading: str) -> str:
+    """A metric as text; a dash where the step has none."""
+    name, pattern = COLUMNS[heading]
+    return pattern.format(metrics[name]) if name in metrics else "–"

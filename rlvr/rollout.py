@@ -1,0 +1,144 @@
+"""What a step is made of: groups of verified completions, the state between two steps, and their records."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from rlvr.advantage import informative
+from rlvr.types import Completion, Sample, Verdict
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One completion as the learner sees it. Token ids and log-probabilities are the sampler's, unchanged."""
+
+    prompt_ids: tuple[int, ...]
+    completion_ids: tuple[int, ...]
+    old_logprobs: tuple[float, ...]
+    advantage: float
+
+
+@dataclass(frozen=True, slots=True)
+class Group:
+    """The G completions of one prompt, with what became of each; the tuples run in parallel."""
+
+    sample: Sample
+    prompt_ids: tuple[int, ...]
+    completions: tuple[Completion, ...]
+    verdicts: tuple[Verdict, ...]
+    rewards: tuple[float | None, ...]
+    advantages: tuple[float | None, ...]
+
+    @property
+    def informative(self) -> bool:
+        return informative(self.rewards)
+
+    @classmethod
+    def from_json(cls, values: Mapping[str, Any]) -> Group:
+        return cls(
+            Sample(**values["sample"]),
+            tuple(values["prompt_ids"]),
+            tuple(
+                Completion(c["text"], tuple(c["token_ids"]), tuple(c["logprobs"]), c["finish_reason"])
+                for c in values["completions"]
+            ),
+            tuple(Verdict(**verdict) for verdict in values["verdicts"]),
+            tuple(values["rewards"]),
+            tuple(values["advantages"]),
+        )
+
+    def rows(self) -> list[Row]:
+        """The valid rows, for the learner."""
+        return [
+            Row(self.prompt_ids, completion.token_ids, completion.logprobs, advantage)
+            for completion, advantage in zip(self.completions, self.advantages, strict=True)
+            if advantage is not None
+        ]
+
+
+@dataclass(frozen=True, slots=True)
+class State:
+    """Where a run stands between two steps; with model and optimiser this is all a checkpoint holds.
+
+    Attributes:
+        step: Steps done.
+        position: Prompts drawn from the data so far.
+        surplus: Groups already sampled and left over for the next step.
+    """
+
+    step: int = 0
+    position: int = 0
+    surplus: tuple[Group, ...] = ()
+
+    def to_json(self) -> dict[str, Any]:
+        """As JSON values; `from_json` brings back an equal state."""
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, values: Mapping[str, Any]) -> State:
+        return cls(values["step"], values["position"], tuple(Group.from_json(g) for g in values["surplus"]))
+
+
+@dataclass(frozen=True, slots=True)
+class StepBatch:
+    """What `collect` brings home: the groups to learn from, all that were sampled, and where the run then stands."""
+
+    groups: tuple[Group, ...]
+    sampled: tuple[Group, ...]
+    next_state: State
+    rounds: int
+    timing: Mapping[str, float]
+
+    def records(self) -> Iterator[dict[str, Any]]:
+        """One record per completion sampled in this step, for `rollouts.jsonl`."""
+        for number, group in enumerate(self.sampled):
+            rows = zip(group.completions, group.verdicts, group.rewards, group.advantages, strict=True)
+            for completion, verdict, value, advantage in rows:
+                yield {
+                    "step": self.next_state.step - 1,
+                    "group": number,
+                    "sample": group.sample.id,
+                    "prompt": group.sample.prompt,
+                    "completion": completion.text,
+                    "prompt_tokens": len(group.prompt_ids),
+                    "completion_tokens": len(completion.token_ids),
+                    "finish_reason": completion.finish_reason,
+                    "verdict": {
+                        "status": str(verdict.status),
+                        "score": verdict.score,
+                        "detail": verdict.detail,
+                        "parts": dict(verdict.parts),
+                        "duration": verdict.duration,
+                    },
+                    "reward": value,
+                    "advantage": advantage,
+                }
+
+    def metrics(self) -> dict[str, Any]:
+        """Means over everything sampled in this step; shares are in [0, 1], times in seconds."""
+        completions = [c for group in self.sampled for c in group.completions]
+        verdicts = [v for group in self.sampled for v in group.verdicts]
+        rewards = [r for group in self.sampled for r in group.rewards if r is not None]
+        valid = [v for v in verdicts if v.valid]
+        statuses = Counter(v.status for v in verdicts)
+        count = max(len(verdicts), 1)
+        missing = {f"missing/{s}": statuses[s] / count for s in statuses if not s.valid}
+        return {
+            "step": self.next_state.step - 1,
+            "reward": sum(rewards) / max(len(rewards), 1),
+            "pass_rate": sum(v.passed for v in valid) / max(len(valid), 1),
+            "length": sum(len(c.token_ids) for c in completions) / count,
+            "truncated": sum(c.truncated for c in completions) / count,
+            "missing": 1 - len(valid) / count,
+            **missing,
+            "completions": len(completions),
+            "groups": len(self.groups),
+            "groups_sampled": len(self.sampled),
+            "groups_carried": len(self.next_state.surplus),
+            "rounds": self.rounds,
+            **self.timing,
+            "time/verify_busy": sum(v.duration for v in verdicts),
+        }

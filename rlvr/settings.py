@@ -1,0 +1,43 @@
+"""Finds the layers of a run's config and resolves them: flags, environment, config files, the task's defaults.
+
+It needs the registry, as the task brings defaults and a plugin may bring the task, but never torch.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+
+from rlvr.config import Layer, Resolved, from_environment, from_toml, resolve
+from rlvr.registry import load_plugin, registry
+from rlvr.runlog import Run
+
+
+def resolve_run(
+    flags: Layer,
+    config_files: Sequence[str | os.PathLike[str]] = (),
+    resume: str | os.PathLike[str] | None = None,
+) -> Resolved:
+    """The config of a run from all its layers; see `rlvr.config` for their order.
+
+    Args:
+        flags: The strongest layer, from the command line or from keywords.
+        config_files: `--config` files, the last one wins.
+        resume: A run to go on with; its config takes the place of all weaker layers.
+
+    Raises:
+        ConfigError: An unknown setting, or a value that cannot be used.
+        UnknownNameError: There is no such task.
+        PluginError: A plugin file that fails.
+        DataError: `resume` is not a run.
+    """
+    if resume is not None:
+        layers: list[tuple[str, Layer]] = [("resumed run", from_toml(Run(resume).path / "config.toml"))]
+    else:
+        layers = [(f"config {path}", from_toml(path)) for path in config_files]
+        layers.append(("environment", from_environment(os.environ)))
+    layers.append(("flag", flags))
+    chosen = resolve(layers).config  # without the task's defaults, to learn which task that is
+    for plugin in chosen.plugin:
+        load_plugin(plugin)
+    return resolve(layers, registry().task(chosen.task).defaults)

@@ -1,0 +1,257 @@
+"""The nouns of rlvr: sample, completion, verdict, task, and the protocols of what is pluggable.
+
+Standard library only, so that a plugin can import this without paying for anything else.
+"""
+
+from __future__ import annotations
+
+import enum
+import math
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any, Literal, Protocol, runtime_checkable
+
+if TYPE_CHECKING:
+    from os import PathLike
+
+Message = Mapping[str, str]
+"""One chat message: `{"role": "user", "content": "..."}`."""
+
+Split = Literal["train", "test"]
+
+
+class Status(enum.StrEnum):
+    """What a verification found. Only PASSED and FAILED say something about the completion."""
+
+    PASSED = "passed"
+    FAILED = "failed"
+    ERROR = "error"
+    TIMEOUT = "timeout"
+    ABSTAINED = "abstained"
+
+    @property
+    def valid(self) -> bool:
+        """Whether this status may reach an advantage; the others are missing data."""
+        return self in (Status.PASSED, Status.FAILED)
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """One problem of a task.
+
+    Attributes:
+        id: Stable and unique within its task: the same row has the same id in every run.
+        prompt: The user's text, or a whole chat as a list of messages.
+        answer: The gold answer, where the task has one.
+        meta: Whatever else a verifier needs (the row's other columns, for TOML tasks). JSON values only, as
+            it travels to worker processes.
+    """
+
+    id: str
+    prompt: str | Sequence[Message] = ""
+    answer: Any = None
+    meta: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Completion:
+    """What the policy wrote for one prompt.
+
+    Attributes:
+        text: The decoded completion, special tokens removed.
+        token_ids: The sampled ids, the end-of-sequence token included where there was one.
+        logprobs: log π(token) of each id under the sampling policy and temperature, same length as
+            `token_ids`.
+        finish_reason: `stop` for an end-of-sequence token, `length` for a completion that was cut.
+    """
+
+    text: str
+    token_ids: tuple[int, ...] = ()
+    logprobs: tuple[float, ...] = ()
+    finish_reason: Literal["stop", "length"] = "stop"
+
+    @property
+    def truncated(self) -> bool:
+        """Whether the completion was cut at the token limit."""
+        return self.finish_reason == "length"
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """What a verifier says of one completion. A verdict is not a reward: a shaper says what to pay for it.
+
+    Attributes:
+        status: passed, failed, error, timeout or abstained.
+        score: In [0, 1]; 1.0 is full marks. 0.0 for a missing verdict, where it means nothing.
+        detail: The reason in words; never empty.
+        parts: Named partial scores or facts, JSON values only.
+        duration: Seconds that the verification took; filled in by the scorer.
+
+    Raises:
+        ValueError: If the score is not a finite number in [0, 1], or the detail is empty.
+    """
+
+    status: Status
+    score: float
+    detail: str
+    parts: Mapping[str, Any] = field(default_factory=dict)
+    duration: float = 0.0
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "status", Status(self.status))
+        score = float(self.score)
+        if not math.isfinite(score) or not 0.0 <= score <= 1.0:
+            raise ValueError(f"the score of a verdict must be a number in [0, 1], not {self.score!r}")
+        object.__setattr__(self, "score", score)
+        if not isinstance(self.detail, str) or not self.detail.strip():
+            raise ValueError("a verdict needs a detail: the reason in words")
+
+    @property
+    def passed(self) -> bool:
+        return self.status is Status.PASSED
+
+    @property
+    def valid(self) -> bool:
+        """Whether the verdict says something about the completion (passed or failed)."""
+        return self.status.valid
+
+    @classmethod
+    def of(
+        cls, passed: bool, detail: str, score: float | None = None, parts: Mapping[str, Any] | None = None
+    ) -> Verdict:
+        """Passed or failed. The score is 1.0 or 0.0 unless given (partial credit)."""
+        status = Status.PASSED if passed else Status.FAILED
+        return cls(status, float(bool(passed)) if score is None else score, detail, parts or {})
+
+    @classmethod
+    def error(cls, detail: str, parts: Mapping[str, Any] | None = None) -> Verdict:
+        """The check itself went wrong. Missing data: no advantage comes from it."""
+        return cls(Status.ERROR, 0.0, detail, parts or {})
+
+    @classmethod
+    def timeout(cls, detail: str, parts: Mapping[str, Any] | None = None) -> Verdict:
+        """The check ran out of its clock and was killed. Missing data."""
+        return cls(Status.TIMEOUT, 0.0, detail, parts or {})
+
+    @classmethod
+    def abstain(cls, detail: str, parts: Mapping[str, Any] | None = None) -> Verdict:
+        """The verifier cannot decide this case and says so. Missing data."""
+        return cls(Status.ABSTAINED, 0.0, detail, parts or {})
+
+    def took(self, seconds: float) -> Verdict:
+        """This verdict with its duration filled in."""
+        return replace(self, duration=seconds)
+
+
+@dataclass(frozen=True)
+class Task:
+    """A dataset, a prompt, a verifier and a reward, under one name.
+
+    Attributes:
+        name: How the command line calls it.
+        verifier: Name of a registered verifier.
+        load: `load(split)` yields the samples of `"train"` or `"test"`, always in the same order.
+        description: One line for `rlvr tasks`.
+        version: Raised when prompts, data or verifier options change, so that runs can be told apart.
+        verifier_options: Keyword options of the verifier, the conventions of this data set.
+        system: System message put before each prompt, if any.
+        defaults: Config values that suit this task, in dotted form (`{"learner.lr": 1e-3}`). Flags,
+            environment and config files win over them.
+        with_data: Makes the same task over a local copy of its data; None when the task has no data files.
+        source: Where the task was defined (a file, or the plugin that registered it).
+    """
+
+    name: str
+    verifier: str
+    load: Callable[[Split], Iterable[Sample]]
+    description: str = ""
+    version: int = 1
+    verifier_options: Mapping[str, Any] = field(default_factory=dict)
+    system: str | None = None
+    defaults: Mapping[str, Any] = field(default_factory=dict)
+    with_data: Callable[[str | PathLike[str]], Task] | None = None
+    source: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Execution:
+    """What a sandbox saw when it ran a program. It never says what that is worth.
+
+    Attributes:
+        exit_code: The program's own exit code; None when it was killed or never started.
+        stdout: What it printed, cut at the sandbox's limit.
+        stderr: The same for errors.
+        duration: Wall seconds.
+        killed_by: `timeout`, `memory` or `output` when a limit ended it, else None.
+    """
+
+    exit_code: int | None
+    stdout: str
+    stderr: str
+    duration: float
+    killed_by: Literal["timeout", "memory", "output"] | None = None
+
+
+@runtime_checkable
+class Sandbox(Protocol):
+    """Runs untrusted Python under limits and reports what happened."""
+
+    name: str
+
+    def run(self, code: str, *, stdin: str = "", timeout: float = 10.0, memory_mb: int = 256) -> Execution:
+        """Runs `code` as a program in a fresh, isolated process.
+
+        Raises:
+            RlvrError: When the sandbox itself fails; the scorer makes an `error` verdict of it.
+        """
+
+    def close(self) -> None:
+        """Releases whatever the sandbox holds."""
+
+
+class Verifier(Protocol):
+    """Looks at one completion and one sample and says what is true of it."""
+
+    def __call__(self, completion: Completion, sample: Sample) -> Verdict | bool | float:
+        """A bool means passed or failed; a float in [0, 1] is a score, passed at 1.0.
+
+        Whatever it raises becomes an `error` verdict. A third positional parameter named `sandbox` asks for a
+        sandbox; keyword-only parameters are options that a task may set.
+        """
+
+
+class Shaper(Protocol):
+    """A pure function from a valid verdict and its completion to a reward."""
+
+    def __call__(self, verdict: Verdict, completion: Completion) -> float: ...
+
+
+@dataclass(frozen=True, slots=True)
+class SamplingParams:
+    """How to sample one group.
+
+    Attributes:
+        max_tokens: Tokens after which a completion is cut.
+        temperature: Softmax temperature; 0 is greedy.
+        top_p: Nucleus mass kept; 1 keeps all. Log-probabilities are of the untruncated distribution.
+        seed: Seed of this call; the same call with the same seed samples the same on the same hardware.
+    """
+
+    max_tokens: int
+    temperature: float = 1.0
+    top_p: float = 1.0
+    seed: int = 0
+
+
+@runtime_checkable
+class Sampler(Protocol):
+    """Turns prompts into groups of completions."""
+
+    def sample(
+        self, prompts: Sequence[Sequence[int]], group_size: int, params: SamplingParams
+    ) -> Iterator[tuple[int, Completion]]:
+        """Yields `(index into prompts, completion)` the moment a completion ends; each index comes
+        `group_size` times, in any order."""
+
+    def close(self) -> None:
+        """Releases the engine."""

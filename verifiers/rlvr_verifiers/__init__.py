@@ -1,0 +1,15 @@
+"""The verifiers that come with rlvr."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from rlvr import hookimpl
+
+
+@hookimpl
+def rlvr_verifiers() -> list[Any]:
+    # Imported here, as at the top it would put the verifier `math` in the place of the submodule.
+    from rlvr_verifiers.math import math
+
+    return [math]

@@ -1,0 +1,61 @@
+"""The `math` verifier: is the final answer mathematically the reference?
+
+`extract` finds the answer by written rules, `parse` turns it into a small tree, `compare` decides in tiers. Model
+text is never evaluated, and every computation is bounded before it starts.
+"""
+
+from __future__ import annotations
+
+import re
+
+from rlvr import Completion, Sample, Verdict, verifier
+
+from .compare import Outcome, equivalent
+from .extract import Extraction, extract
+
+__all__ = ["Extraction", "Outcome", "equivalent", "extract", "math"]
+
+_SHOWN = 120
+_CHOICE = re.compile(r"\s*(?:\\text(?:bf)?\{)?\s*\(?[A-Z]\)?\s*\}?\s*")
+
+
+@verifier("math", reference=["answer"])
+def math(completion: Completion, sample: Sample, *, last_expression: bool = True, rounded: bool = True) -> Verdict:
+    r"""Passes when the final answer equals `answer`, as mathematics.
+
+    The final answer is the last `\boxed{}`, else an `<answer>` tag, else what follows `####`, else a declared one
+    ("the answer is"), else the last expression. Naming more than one candidate for a single answer fails.
+    Formatting is free: LaTeX or plain text, fractions, decimals, percentages, units left out, order of a bare list.
+    A decimal equals an exact value when it terminates there or has 10 correct digits.
+
+    Options:
+        last_expression: Whether a completion that declares no answer is judged by its last expression.
+        rounded: Whether an exact answer passes when the reference is its rounded value (three digits or more).
+    """
+    answer = sample.answer
+    if isinstance(answer, bool) or not isinstance(answer, str | int | float):
+        return Verdict.error(f"the reference `answer` must be text or a number, not {type(answer).__name__}")
+    reference = (answer if isinstance(answer, str) else repr(answer)).strip()
+    if not reference:
+        return Verdict.error("the reference `answer` is empty")
+    found = extract(completion.text, choice=bool(_CHOICE.fullmatch(reference)), fallback=last_expression)
+    if not found.answer:
+        reason = "the answer is empty" if found.answer == "" else "there is no answer"
+        return Verdict.of(
+            False,
+            f"{reason} ({found.rule}); the reference is `{_shown(reference)}`",
+            parts={"extracted": found.answer, "tier": "extract"},
+        )
+    outcome = equivalent(reference, found.answer, rounded=rounded)
+    sign = "equals" if outcome.equal else "does not equal"
+    return Verdict.of(
+        outcome.equal,
+        f"`{_shown(found.answer)}` ({found.rule}) {sign} the reference `{_shown(reference)}`"
+        f" ({outcome.tier}: {outcome.reason})",
+        parts={"extracted": found.answer[:1000], "tier": outcome.tier},
+    )
+
+
+def _shown(text: str) -> str:
+    text = " ".join(text.split())
+    return text if len(text) <= _SHOWN else f"{text[: _SHOWN - 1]}…"
