@@ -49,7 +49,7 @@ class ScorerConfig:
 
     workers: int = setting(0, "Worker processes; 0 chooses by cores.", low=0)
     timeout: float = setting(10.0, "Seconds of wall clock for one verification.", low=0.001)
-    memory_mb: int = setting(2048, "Address space of one worker, in MiB.", low=64)
+    memory_mb: int = setting(2048, "Address space that verifications may take beyond the loaded worker, in MiB.", low=64)
     missing_limit: float = setting(
         0.2,
         "Share of error, timeout and abstained verdicts in a step above which the run stops.",

@@ -66,6 +66,7 @@ class VerifierSpec:
         wants_sandbox: Whether it takes a sandbox as its third argument.
         options: Its keyword-only parameters with their defaults.
         origin: Who registered it.
+        gold: What a perfect completion for a sample looks like; None takes the answer as it stands.
     """
 
     name: str
@@ -77,6 +78,7 @@ class VerifierSpec:
     wants_sandbox: bool = False
     options: Mapping[str, Any] = field(default_factory=dict)
     origin: str = ""
+    gold: Callable[[Sample], str] | None = None
 
     def __call__(self, completion: Completion, sample: Sample, *args: Any, **options: Any) -> Verdict | bool | float:
         return self.fn(completion, sample, *args, **options)
@@ -131,7 +133,11 @@ class SandboxSpec:
 
 
 def verifier(
-    name: str, *, timeout: float | None = None, reference: Sequence[str] = ()
+    name: str,
+    *,
+    timeout: float | None = None,
+    reference: Sequence[str] = (),
+    gold: Callable[[Sample], str] | None = None,
 ) -> Callable[[Callable[..., Verdict | bool | float]], VerifierSpec]:
     """Makes a verifier of a function `(completion, sample)` or `(completion, sample, sandbox)`.
 
@@ -141,6 +147,8 @@ def verifier(
         name: Lower-case words joined by hyphens.
         timeout: Seconds of wall clock for one verification, where the scorer's default does not suit.
         reference: Names that `rlvr.verify` must be given, such as `("answer",)`.
+        gold: Writes a perfect completion for a sample, for `rlvr tasks check`; without it, the sample's answer
+            as text is one.
 
     Raises:
         PluginError: If the name, an argument or the function's parameters do not fit.
@@ -150,6 +158,8 @@ def verifier(
         raise PluginError(f"verifier `{name}`: `reference` must be a list of names", 'write `reference=["answer"]`')
     if timeout is not None and not (isinstance(timeout, (int, float)) and 0 < timeout < math.inf):
         raise PluginError(f"verifier `{name}`: `timeout` is `{timeout!r}`", "give seconds above 0, or leave it out")
+    if gold is not None and not callable(gold):
+        raise PluginError(f"verifier `{name}`: `gold` is `{gold!r}`", "give a function `(sample) -> str`")
 
     def decorate(fn: Callable[..., Verdict | bool | float]) -> VerifierSpec:
         positional, options = _parameters("verifier", name, fn)
@@ -165,7 +175,17 @@ def verifier(
                     "rename it; references come in `sample`",
                 )
         doc = inspect.getdoc(fn) or ""
-        return VerifierSpec(name, fn, doc, _first_line(doc), timeout, tuple(reference), len(positional) == 3, options)
+        return VerifierSpec(
+            name,
+            fn,
+            doc,
+            _first_line(doc),
+            timeout,
+            tuple(reference),
+            wants_sandbox=len(positional) == 3,
+            options=options,
+            gold=gold,
+        )
 
     return decorate
 

@@ -107,7 +107,8 @@ class RunLog:
         write_atomically(self.path / "environment.json", json.dumps(environment() | facts, indent=2) + "\n")
         for name in ("metrics.jsonl", "rollouts.jsonl"):
             keep_steps_before(self.path / name, step)
-            self._files[name] = (self.path / name).open("a", encoding="utf-8")
+            # A model may write half a surrogate pair; `backslashreplace` makes the JSON escape of it.
+            self._files[name] = (self.path / name).open("a", encoding="utf-8", errors="backslashreplace")
 
     def metrics(self, row: Mapping[str, Any]) -> None:
         """Adds a step to `metrics.jsonl`."""

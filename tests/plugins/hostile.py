@@ -193,7 +193,7 @@ def prints(completion: Completion, sample: Sample) -> bool:
     for stream in (sys.stdout, sys.stderr):
         stream.write("\0\xff garbage " * 20_000)
         stream.flush()
-    os.write(1, b'\x00\x00\x00\x02[]')
+    os.write(1, b"\x00\x00\x00\x02[]")
     return not sys.stdin.read()
 
 
@@ -239,15 +239,15 @@ def leaves_a_thread(completion: Completion, sample: Sample) -> bool:
 @verifier("talks")
 def talks(completion: Completion, sample: Sample) -> Verdict:
     """Returns more than anyone wants to read, or what JSON cannot hold."""
-    parts: dict[str, Any] = {
+    what: dict[str, Any] = {
         "detail": {},
         "big": {"x": "y" * 1_000_000},
         "set": {"x": {1, 2}},
         "nan": {"x": math.nan},
         "object": {"x": object()},
-        "list": [1, 2],  # type: ignore[dict-item]
-    }[completion.text]
-    return Verdict.of(True, "blah " * 100_000, parts=parts)
+        "list": [1, 2],
+    }
+    return Verdict.of(True, "blah " * 100_000, parts=what[completion.text])
 
 
 @verifier("runs-code")
@@ -260,7 +260,28 @@ def runs_code(completion: Completion, sample: Sample, sandbox: Any) -> Verdict:
 @hookimpl
 def rlvr_verifiers() -> list[Any]:
     return [
-        fine, echo, score, returns, raises, raises_badly, abstains, sleeps, quick, stubborn, holds_the_lock,
-        spawns, exits, dies, kills_its_guard, eats_memory, leaks, recurses, prints, forges, closes,
-        leaves_a_thread, talks, runs_code,
+        fine,
+        echo,
+        score,
+        returns,
+        raises,
+        raises_badly,
+        abstains,
+        sleeps,
+        quick,
+        stubborn,
+        holds_the_lock,
+        spawns,
+        exits,
+        dies,
+        kills_its_guard,
+        eats_memory,
+        leaks,
+        recurses,
+        prints,
+        forges,
+        closes,
+        leaves_a_thread,
+        talks,
+        runs_code,
     ]

@@ -21,6 +21,7 @@ from rlvr import (
     ConfigError,
     MissingDependencyError,
     PluginError,
+    Registry,
     Sample,
     Scorer,
     Status,
@@ -30,6 +31,7 @@ from rlvr import (
     scoring,
     scoring_worker,
 )
+from rlvr.registry import SandboxSpec
 
 HOSTILE = str(Path(__file__).parents[1] / "plugins" / "hostile.py")
 SAMPLE = Sample("s-1", answer="yes")
@@ -475,15 +477,13 @@ def test_a_sandbox_is_opened_once_and_closed(tmp_path: Path) -> None:
     assert log.read_text() == "closed after 2"
 
 
-def test_code_needs_a_safe_sandbox(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    plugin = tmp_path / "box.py"
-    plugin.write_text(SANDBOX.format(name="test-box", log="", safe=False))
-    with Scorer(workers=1, plugins=[HOSTILE, plugin]) as scorer:
-        monkeypatch.setattr(scorer, "sandbox", scoring._first_safe(scorer.registry))
-        if scorer.sandbox:
-            pytest.skip("this installation comes with a safe sandbox")
-        with pytest.raises(MissingDependencyError, match="`runs-code` runs code, and there is no safe sandbox"):
-            ask(scorer, "runs-code")
+def test_code_needs_a_safe_sandbox(scorer: Scorer, monkeypatch: pytest.MonkeyPatch) -> None:
+    unsafe, safe = SandboxSpec("a", lambda: None, safe=False), SandboxSpec("b", lambda: None)  # type: ignore
+    assert scoring._first_safe(Registry(sandboxes={"a": unsafe})) == ""
+    assert scoring._first_safe(Registry(sandboxes={"a": unsafe, "b": safe})) == "b"
+    monkeypatch.setattr(scorer, "sandbox", "")
+    with pytest.raises(MissingDependencyError, match="`runs-code` runs code, and there is no safe sandbox"):
+        ask(scorer, "runs-code")
 
 
 # The scorer's own life

@@ -10,6 +10,7 @@ r"""Finds the final answer in a completion, by these rules. The first that appli
 
         \boxed{1} and then \boxed{\frac{2}{3}}        \frac{2}{3}
         \boxed{\boxed{5} \text{ or } 6}               \boxed{5} \text{ or } 6
+        \boxed{\boxed{5}}                            5
 
 2.  The last `<answer>...</answer>`; a declaration inside it (rule 4) is unwrapped.
 
@@ -31,10 +32,11 @@ r"""Finds the final answer in a completion, by these rules. The first that appli
         x + 1                                         x + 1
 
 6.  Unless told otherwise (`fallback=False`), the last expression: the last formula or number, whichever ends
-    later, with what is joined to it by "or", "and" or a comma.
+    later, with what is joined to it by "or", "and" or a comma; of plain text what follows the last `=`.
 
         Hence $n = 3$ or $n = 4$.                     $n = 3$ or $n = 4$
         She pays 5 or 6 dollars.                      5 or 6
+        Together that is 2 + 3 = 5 apples.            5
 
     With `choice=True` (the reference is one capital letter) it is the last letter standing alone, or the one
     that opens the reply as in `(D) Alina` or `D. because ...`.
@@ -48,7 +50,7 @@ import re
 from collections import deque
 from typing import NamedTuple
 
-from .tree import words
+from .tree import MAX_DEPTH, words
 
 TAIL = 2_000
 """The last expression is looked for in this many characters at the end."""
@@ -73,7 +75,7 @@ _SPANS = re.compile(r"\$\$(.+?)\$\$|\\\[(.+?)\\\]|\\\((.+?)\\\)|(?<!\\)\$((?:[^$
 _JOINT = re.compile(r"[\s*,;]*(?:or|and|,|;)[\s*,;]*(?:(?:or|and)\s*)?", re.IGNORECASE)
 _HEDGE = re.compile(r"\s*[,;(]?\s*\b(?:or|and|but|not|maybe|perhaps)\b", re.IGNORECASE)
 _TERM = r"[-+]?(?:[\w\\{}()|!°%$'^/]|\.(?=\d)|(?<=\d)[:,](?=\d))+"
-_FIGURE = rf"(?=\S*\d){_TERM}(?:\s*[-+*/^=<>]+\s*{_TERM})*"
+_FIGURE = rf"(?=\S*\d){_TERM}(?:\s*[-+*/^]+\s*{_TERM})*"
 _FIGURES = re.compile(rf"{_FIGURE}(?:\s*(?:,|\bor\b|\band\b)\s*{_FIGURE})*", re.IGNORECASE)
 _INSIDE = re.compile(r"[\w)}]\s*[-+*/^<>]\s*$")
 _WORD = re.compile(r"(?<![\\A-Za-z])[A-Za-z]{2,}")
@@ -110,14 +112,14 @@ def extract(text: str, *, choice: bool = False, fallback: bool = True) -> Extrac
     if declared is not None:
         return Extraction(opening_choice(declared) or declared if choice else declared, "declared")
     stripped = text.strip()
-    if choice and fallback:
-        opening = opening_choice(stripped)
-        letters = _LONE_LETTER.findall(stripped[-TAIL:])
-        letter = opening or (letters[-1] if letters else None)
-        if letter:
-            return Extraction(letter, "last letter")
+    letter = opening_choice(stripped) if choice else None
+    if letter:
+        return Extraction(letter, "opening letter")
     if _is_bare(stripped):
         return Extraction(stripped, "whole reply")
+    letters = _LONE_LETTER.findall(stripped[-TAIL:]) if choice and fallback else []
+    if letters:
+        return Extraction(letters[-1], "last letter")
     if not fallback:
         return Extraction(None, "no box, tag, `####` or declared answer")
     return Extraction(_last_expression(stripped[-TAIL:]), "last expression")
@@ -131,20 +133,35 @@ def _last_box(text: str) -> Extraction | None:
     only = text.find("\\boxed") == last or text.find("\\fbox") == last
     if not only:  # one pass over all braces, so that a flood of open boxes stays linear
         last = _outermost(text, last)
-    opening = _BRACES.match(text, last)
-    start = opening.end() if opening else last
+    start, end = _box_at(text, last)
     if not text.startswith("{", start):
         bare = _BARE_BOX.match(text, start)
         return Extraction(bare.group() if bare else None, "boxed")
+    if end < 0:
+        return Extraction(None, "the last box was never closed")
+    content = text[start + 1 : end].strip()
+    for _ in range(MAX_DEPTH):  # a box around nothing but a box
+        start, end = _box_at(content, 0)
+        if not start or end != len(content) - 1:
+            break
+        content = content[start + 1 : end].strip()
+    return Extraction(content, "boxed")
+
+
+def _box_at(text: str, at: int) -> tuple[int, int]:
+    r"""Where the brace after `\boxed` at `at` is (0 when no box is there), and where its partner is (-1: nowhere)."""
+    opening = _BRACES.match(text, at)
+    if opening is None or not opening.group().startswith(("\\b", "\\f")):
+        return 0, -1
     depth = 0
-    for brace in _BRACES.finditer(text, start):
+    for brace in _BRACES.finditer(text, opening.end()):
         if brace.group() == "{":
             depth += 1
         elif brace.group() == "}":
             depth -= 1
             if depth == 0:
-                return Extraction(text[start + 1 : brace.start()].strip(), "boxed")
-    return Extraction(None, "the last box was never closed")
+                return opening.end(), brace.start()
+    return opening.end(), -1
 
 
 def _outermost(text: str, last: int) -> int:

@@ -125,6 +125,8 @@ _LOOK_ALIKES = str.maketrans(
 )  # fmt: skip
 _SUPER = str.maketrans("⁰¹²³⁴⁵⁶⁷⁸⁹⁺⁻ⁿ", "0123456789+-n")
 _SUPERS = re.compile("[⁰¹²³⁴⁵⁶⁷⁸⁹⁺⁻ⁿ]+")
+_SUB = str.maketrans("₀₁₂₃₄₅₆₇₈₉ₙ", "0123456789n")
+_SUBS = re.compile("[₀₁₂₃₄₅₆₇₈₉ₙ]+")
 _VULGAR = re.compile("(\\d?)([¼½¾⅐-⅞])")
 
 
@@ -140,6 +142,7 @@ def normalise(text: str) -> str:
     if not text.isascii():
         text = _VULGAR.sub(lambda m: f"{m[1]} {unicodedata.normalize('NFKC', m[2])}", text)
         text = _SUPERS.sub(lambda m: "^{" + m[0].translate(_SUPER) + "}", text).translate(_LOOK_ALIKES)
+        text = _SUBS.sub(lambda m: "_{" + m[0].translate(_SUB) + "}", text)
         text = unicodedata.normalize("NFKC", text).translate(_LOOK_ALIKES)
         text = "".join(c for c in text if unicodedata.category(c) != "Cf").strip()
     text = text.rstrip(_STOPS).strip(_EDGES).rstrip(_STOPS)

@@ -158,7 +158,7 @@ class _Parser:
             token = self.next
             if token.kind in ("word", "cur") or (token.kind == "sym" and token.text):
                 names.append(self.take().value)
-            elif names and self.is_op("^", "/", "*"):
+            elif self.is_op("/") or (names and self.is_op("^", "*")):
                 names.append(self.take().value)
                 if names[-1] == "^":
                     braces = self.accept("{")
@@ -202,7 +202,8 @@ class _Parser:
         while True:
             if self.accept("*"):
                 above.append(self.factor())
-            elif self.accept("/"):
+            elif self.is_op("/") and self.peek(1).kind != "word":
+                self.at += 1
                 below.append(self.factor())
             elif self.starts_atom():
                 if self.next.kind == "num" and above[-1].op == "num":
@@ -483,7 +484,7 @@ class _Parser:
         closing = self.accept(*closings)
         if not closing:
             raise ParseError(f"`{opening}` is never closed")
-        if inner.op == "rel" and opening == "\\{":
+        if inner.op == "rel" or (inner.op == "list" and any(arg.op == "rel" for arg in inner.args)):
             return inner
         if opening == "\\{" or (opening == "{" and inner.op == "list"):
             return Node("set", inner.args if inner.op == "list" else (inner,))

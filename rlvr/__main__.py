@@ -1,0 +1,5 @@
+"""`python -m rlvr` is the command `rlvr`."""
+
+from rlvr.cli import main
+
+main()

@@ -1,0 +1,131 @@
+"""Turns whatever went wrong into two lines, `error: what` and `hint: do this`, and an exit code."""
+
+from __future__ import annotations
+
+import os
+import traceback
+from collections.abc import Iterable
+
+import cyclopts
+from cyclopts import (
+    App,
+    CoercionError,
+    CycloptsError,
+    MissingArgumentError,
+    RepeatArgumentError,
+    UnknownOptionError,
+)
+
+from rlvr.cli.output import console, shown
+from rlvr.errors import RlvrError, UsageError, nearest
+
+USAGE, ENVIRONMENT, INTERRUPTED, BROKEN_PIPE = 2, 3, 130, 141
+
+WANTED = {int: "a whole number", float: "a number", bool: "`true` or `false`"}
+
+
+def report(error: BaseException, app: App, debug: bool) -> int:
+    """Prints an error on stderr and returns the exit code. `debug` adds the traceback."""
+    if debug:
+        traceback.print_exception(error)
+    code, message, hint = explain(error, app)
+    for label, text, style in (("error", message, "bold red"), ("hint", hint, "bold")):
+        if text:
+            line = console(stderr=True)
+            line.print(f"{label}:", style=style, end=" ")
+            line.print(shown(text), soft_wrap=True)
+    return code
+
+
+def explain(error: BaseException, app: App) -> tuple[int, str, str]:
+    """`(exit code, message, hint)` of an error."""
+    if isinstance(error, CycloptsError):
+        error = usage_error(error, app)
+    if isinstance(error, RlvrError):
+        return error.exit_code, error.message, error.hint
+    kind, text = type(error).__name__, " ".join(str(error).split())
+    if isinstance(error, MemoryError) or kind == "OutOfMemoryError":  # torch's own is a RuntimeError
+        hint = "lower `--sampler.batch-size` or `--learner.micro-batch-tokens`, or take a smaller model"
+        return ENVIRONMENT, f"out of memory: {text or 'there is none left'}", hint
+    if isinstance(error, OSError) and error.strerror:
+        where = f"`{error.filename}`: " if error.filename else ""
+        return ENVIRONMENT, f"{where}{error.strerror}", "check the path, its permissions and the space on the disk"
+    last = traceback.extract_tb(error.__traceback__)[-1:]
+    place = "".join(f" ({os.path.basename(frame.filename)}:{frame.lineno})" for frame in last)
+    return USAGE, f"internal: {kind}: {text}{place}", "this should not happen; `--debug` shows the traceback"
+
+
+def usage_error(error: CycloptsError, root: App) -> UsageError:
+    """A mistake on the command line in our words, with the nearest name suggested."""
+    chain = tuple(error.command_chain or ())
+    app = root
+    for name in chain:
+        app = app[name]
+    command = " ".join(("rlvr", *chain))
+    help = f"`{command} --help` shows what it takes"
+    token = (error.unused_tokens or [""])[0]
+    if isinstance(error, UnknownOptionError):
+        return unknown_flag(command, error.token.keyword or error.token.value, flags(app))
+    if isinstance(error, MissingArgumentError) and error.argument is not None:
+        return UsageError(f"`{command}` needs {wanted(error)}", help)
+    if isinstance(error, RepeatArgumentError) and error.token.keyword:
+        return UsageError(f"`{error.token.keyword}` is given twice", "give it once")
+    if isinstance(error, CoercionError) and error.token is not None:
+        flag = error.token.keyword or (error.argument.name if error.argument else "the argument")
+        what = WANTED.get(error.target_type or str, "something else")
+        return UsageError(f"`{flag}` is `{error.token.value}`, but must be {what}", help)
+    if token.startswith("-"):
+        return unknown_flag(command, token, flags(app))
+    if token and (commands := subcommands(app)):
+        near = nearest(token, commands)
+        known = ", ".join(f"`{name}`" for name in commands)
+        return UsageError(
+            f"there is no command `{command} {token}`", f"did you mean `{near}`? Known: {known}" if near else known
+        )
+    if token:
+        word = token.lower() in ("true", "false")
+        hint = "a switch is written `--sampler.dynamic`, `--no-sampler.dynamic` or `--sampler.dynamic=false`"
+        return UsageError(f"`{command}` has no place for `{token}`", hint if word else help)
+    return UsageError(" ".join(str(error).split()), help)
+
+
+def wanted(error: MissingArgumentError) -> str:
+    """What was left out: a positional argument, or the value of a flag."""
+    argument = error.argument
+    assert argument is not None
+    given = error.keyword or next((token.keyword for token in argument.tokens if token.keyword), None)
+    if given or argument.name.startswith("-"):
+        return f"a value behind `{given or argument.name}`"
+    return f"`{argument.name}`"
+
+
+def unknown_flag(command: str, token: str, known: Iterable[str]) -> UsageError:
+    """The error for a flag that does not exist."""
+    flag = token.partition("=")[0]
+    near = near_flag(flag, known)
+    hint = f"did you mean `{near}`?" if near else f"`{command} --help` lists its flags"
+    return UsageError(f"`{command}` has no flag `{flag}`", hint)
+
+
+def near_flag(flag: str, known: Iterable[str]) -> str | None:
+    """The flag that was probably meant: the one whose last part it is (`--lr`), else the nearest."""
+    known = list(known)
+    plain = flag.lstrip("-").replace("_", "-")
+    ends = [name for name in known if name.rpartition(".")[2] == plain]
+    return ends[0] if len(ends) == 1 else nearest(f"--{plain}", known)
+
+
+def flags(app: App) -> list[str]:
+    """The flags of a command, or of a group of commands."""
+    own = [name for flag in ("--help", "--version") for name in (flag,) if app is not None]
+    if app.default_command is None:
+        return own
+    return [*own, *(name for argument in app.assemble_argument_collection() for name in argument.names)]
+
+
+def subcommands(app: App) -> list[str]:
+    """The names of the commands below `app`."""
+    return [name for name in app if not name.startswith("-")]
+
+
+__all__ = ["BROKEN_PIPE", "INTERRUPTED", "cyclopts", "explain", "report"]

@@ -1,0 +1,245 @@
+"""Checks that a task can tell right from wrong, as `rlvr tasks check` does.
+
+For every problem of both splits,
+
+    gold       a perfect completion passes (the verifier's `gold` writes it, else it is the answer as text)
+    shuffled   the perfect completion of another problem fails
+    empty      an empty completion fails
+
+and no problem is in both splits. Two problems may have answers that are written differently and mean the same:
+when each passes with the other's, the pair is counted as equal and another partner is tried, `TRIES` times at
+most, so that a verifier that passes everything does not get by.
+"""
+
+from __future__ import annotations
+
+import json
+import random
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import Literal
+
+from rlvr.errors import PluginError, UsageError
+from rlvr.registry import VerifierSpec
+from rlvr.scoring import Scorer
+from rlvr.types import Completion, Sample, Split, Status, Task, Verdict
+
+SPLITS: tuple[Split, ...] = ("train", "test")
+TRIES = 8
+SEED = 0
+
+Kind = Literal["gold", "shuffled", "empty"]
+
+
+@dataclass(frozen=True)
+class Offender:
+    """A verdict that should have been another.
+
+    Attributes:
+        split: Where the problem is from.
+        kind: Which completion it was given.
+        sample: The problem's id.
+        completion: What was verified.
+        verdict: What the verifier said of it.
+    """
+
+    split: Split
+    kind: Kind
+    sample: str
+    completion: str
+    verdict: Verdict
+
+
+@dataclass
+class Tally:
+    """Verdicts on one kind of completion over the problems of one split.
+
+    Attributes:
+        passed, failed: Verdicts.
+        missing: Error, timeout and abstained verdicts.
+        equal: Pairs that were set aside because each passes with the other's gold answer.
+    """
+
+    split: Split
+    kind: Kind
+    problems: int
+    passed: int = 0
+    failed: int = 0
+    missing: int = 0
+    equal: int = 0
+
+    @property
+    def ok(self) -> bool:
+        """Whether all verdicts are what they should be."""
+        return (self.passed if self.kind == "gold" else self.failed) == self.problems
+
+    def add(self, verdict: Verdict) -> bool:
+        """Counts a verdict and says whether it is the right one."""
+        self.passed += verdict.status is Status.PASSED
+        self.failed += verdict.status is Status.FAILED
+        self.missing += not verdict.valid
+        return verdict.status is (Status.PASSED if self.kind == "gold" else Status.FAILED)
+
+
+@dataclass
+class TaskCheck:
+    """What was found.
+
+    Attributes:
+        task: The task's name.
+        tallies: Counts by split and kind.
+        offenders: Every verdict that should have been another.
+        repeated_ids: Ids that more than one sample of a split has.
+        shared_ids: Ids that are in both splits.
+        shared_prompts: How many prompts are in both splits.
+        answers: How many different gold answers there are; of a single one, nothing can be shuffled.
+    """
+
+    task: str
+    tallies: list[Tally] = field(default_factory=list)
+    offenders: list[Offender] = field(default_factory=list)
+    repeated_ids: list[str] = field(default_factory=list)
+    shared_ids: list[str] = field(default_factory=list)
+    shared_prompts: int = 0
+    answers: int = 0
+
+    @property
+    def ok(self) -> bool:
+        """Whether the task is proven."""
+        apart = not (self.repeated_ids or self.shared_ids or self.shared_prompts)
+        return apart and all(tally.ok for tally in self.tallies)
+
+
+@dataclass(frozen=True)
+class _Problem:
+    split: Split
+    sample: Sample
+    gold: str
+
+
+def check_task(task: Task, scorer: Scorer, limit: int = 0) -> TaskCheck:
+    """Verifies the gold, a shuffled and an empty completion of every problem.
+
+    Args:
+        task: The task.
+        scorer: Where its verifier runs.
+        limit: Problems of each split to verify, the first ones; 0 takes all. Ids and prompts are compared
+            for all of them anyway.
+
+    Raises:
+        DataError: The data cannot be used.
+        UsageError: The samples have no answer and the verifier does not say what a perfect completion is.
+        PluginError: The verifier's `gold` raised, or the verifier belongs to a broken plugin.
+        RlvrError: As `Scorer.submit` does.
+    """
+    spec = scorer.registry.verifier(task.verifier)
+    found = TaskCheck(task.name)
+    samples = {split: list(task.load(split)) for split in SPLITS}
+    _compare_splits(found, samples["train"], samples["test"])
+    problems = {
+        split: [_Problem(split, sample, gold_completion(spec, sample)) for sample in samples[split][: limit or None]]
+        for split in SPLITS
+    }
+    pool = [problem for split in SPLITS for problem in problems[split]]
+    for split in SPLITS:
+        count = len(problems[split])
+        _check_each(found, Tally(split, "gold", count), problems[split], task, scorer)
+        _check_shuffled(found, Tally(split, "shuffled", count), problems[split], pool, task, scorer)
+        _check_each(found, Tally(split, "empty", count), problems[split], task, scorer)
+    return found
+
+
+def gold_completion(spec: VerifierSpec, sample: Sample) -> str:
+    """What a perfect completion for `sample` looks like to the verifier.
+
+    Raises:
+        UsageError: The sample has no answer and the verifier has no `gold`.
+        PluginError: The verifier's `gold` raised or returned something else than text.
+    """
+    if spec.gold is None:
+        if sample.answer is None:
+            raise UsageError(
+                f"the sample `{sample.id}` has no answer to check with",
+                f"give the task an answer, or `@verifier({spec.name!r}, gold=...)` a function that writes one",
+            )
+        return str(sample.answer)
+    try:
+        text = spec.gold(sample)
+    except Exception as error:
+        raise PluginError(
+            f"the `gold` of the verifier `{spec.name}` ({spec.origin}) raised {type(error).__name__}: {error}",
+            f"it was given the sample `{sample.id}`",
+        ) from error
+    if not isinstance(text, str):
+        raise PluginError(
+            f"the `gold` of the verifier `{spec.name}` ({spec.origin}) returned a `{type(text).__name__}`",
+            "return the text of a perfect completion",
+        )
+    return text
+
+
+def _compare_splits(found: TaskCheck, train: Sequence[Sample], test: Sequence[Sample]) -> None:
+    """Ids must be unique, and no id or prompt may be in both splits."""
+    counts = [Counter(sample.id for sample in split) for split in (train, test)]
+    found.repeated_ids = [id for count in counts for id, n in count.items() if n > 1]
+    found.shared_ids = sorted(counts[0].keys() & counts[1].keys())
+    prompts = [{json.dumps(sample.prompt, sort_keys=True) for sample in split} for split in (train, test)]
+    found.shared_prompts = len(prompts[0] & prompts[1])
+
+
+def _check_each(found: TaskCheck, tally: Tally, problems: Sequence[_Problem], task: Task, scorer: Scorer) -> None:
+    """Verifies the gold or the empty completion of each problem."""
+    jobs = [(problem, problem.gold if tally.kind == "gold" else "") for problem in problems]
+    for (problem, text), verdict in zip(jobs, _verify(task, scorer, jobs), strict=True):
+        if not tally.add(verdict):
+            found.offenders.append(Offender(tally.split, tally.kind, problem.sample.id, text, verdict))
+    found.tallies.append(tally)
+
+
+def _check_shuffled(
+    found: TaskCheck,
+    tally: Tally,
+    problems: Sequence[_Problem],
+    pool: Sequence[_Problem],
+    task: Task,
+    scorer: Scorer,
+) -> None:
+    """Verifies each problem with the gold completion of another one out of `pool`."""
+    rng = random.Random(SEED)
+    owners = {problem.gold: problem for problem in pool}
+    others = rng.sample(list(owners.values()), len(owners))
+    place = {problem.gold: index for index, problem in enumerate(others)}
+    found.answers = len(others)
+    starts = [rng.randrange(len(others)) for _ in problems]
+
+    def partner(index: int, attempt: int) -> _Problem:
+        """Another one on each attempt, never one with the same gold completion."""
+        step = 1 + (starts[index] + attempt) % (len(others) - 1)
+        return others[(place[problems[index].gold] + step) % len(others)]
+
+    left = list(range(len(problems))) if len(others) > 1 else []
+    attempts = min(TRIES, len(others) - 1)
+    for attempt in range(attempts):
+        pairs = [(problems[index], partner(index, attempt)) for index in left]
+        verdicts = _verify(task, scorer, ((mine, other.gold) for mine, other in pairs))
+        doubtful = [i for i, verdict in enumerate(verdicts) if verdict.passed]
+        back = _verify(task, scorer, ((pairs[i][1], pairs[i][0].gold) for i in doubtful))
+        equal = {i for i, verdict in zip(doubtful, back, strict=True) if verdict.passed}
+        tally.equal += len(equal)
+        again = []
+        for i, ((mine, other), verdict) in enumerate(zip(pairs, verdicts, strict=True)):
+            if i in equal and attempt + 1 < attempts:
+                again.append(left[i])
+            elif not tally.add(verdict):
+                found.offenders.append(Offender(tally.split, tally.kind, mine.sample.id, other.gold, verdict))
+        left = again
+    found.tallies.append(tally)
+
+
+def _verify(task: Task, scorer: Scorer, jobs: Iterable[tuple[_Problem, str]]) -> list[Verdict]:
+    """The verdict on each completion text for its problem."""
+    futures = [
+        scorer.submit(task.verifier, Completion(text), problem.sample, task.verifier_options) for problem, text in jobs
+    ]
+    return [future.result() for future in futures]

@@ -1,0 +1,74 @@
+"""The guides, run exactly as printed."""
+
+from __future__ import annotations
+
+import re
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+GUIDE = Path(__file__).parents[2] / "docs" / "guide"
+
+
+def blocks(page: str, language: str) -> list[str]:
+    """The fenced code blocks of a page in one language."""
+    text = (GUIDE / page).read_text(encoding="utf-8")
+    return re.findall(rf"```{language}\n(.*?)```", text, re.DOTALL)
+
+
+def rlvr_command(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "rlvr", *arguments], cwd=folder, capture_output=True, text=True, timeout=120
+    )
+
+
+def test_the_verifier_of_the_guide(tmp_path: Path) -> None:
+    plugin = blocks("write-a-verifier.md", "python")[0]
+    assert len(plugin.strip().splitlines()) <= 15
+    (tmp_path / "words.py").write_text(plugin)
+    command, printed = blocks("write-a-verifier.md", "console")[0].strip().split("\n", 1)
+    done = rlvr_command(tmp_path, "verify", *shlex.split(command)[3:])
+    assert done.returncode == 1
+    assert done.stdout.strip() == printed.strip()
+    passed = rlvr_command(tmp_path, "verify", "word-limit", "to be", "--max-words", "5", "--plugin", "words.py")
+    assert passed.returncode == 0
+    script = blocks("write-a-verifier.md", "python")[1]
+    done = subprocess.run(
+        [sys.executable, "-c", script.replace("rlvr.verify(", "assert rlvr.verify(")],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.fixture
+def tables(tmp_path: Path) -> Path:
+    (task,), (rows,) = blocks("write-a-task.md", "toml"), blocks("write-a-task.md", "csv")
+    assert len(task.strip().splitlines()) <= 12
+    (tmp_path / "tables.toml").write_text(task)
+    (tmp_path / "tables.csv").write_text(rows)
+    return tmp_path
+
+
+def test_the_task_of_the_guide(tables: Path) -> None:
+    shown = rlvr_command(tables, "tasks", "show", "./tables.toml", "-n", "1")
+    assert shown.returncode == 0, shown.stderr
+    assert "times" in shown.stdout
+    checked = rlvr_command(tables, "tasks", "check", "./tables.toml")
+    assert checked.returncode == 0, checked.stdout + checked.stderr
+    trained = rlvr_command(
+        tables, "train", "--task", "./tables.toml", "--steps", "1", "--sampler.prompts-per-step", "2", "--out", "run"
+    )
+    assert trained.returncode == 0, trained.stderr
+    assert (tables / "run" / "final" / "model.safetensors").exists()
+
+
+def test_the_python_task_of_the_guide(tmp_path: Path) -> None:
+    (plugin,) = blocks("write-a-task.md", "python")
+    (tmp_path / "squares.py").write_text(plugin)
+    checked = rlvr_command(tmp_path, "tasks", "check", "squares", "--plugin", "squares.py")
+    assert checked.returncode == 0, checked.stdout + checked.stderr
