@@ -93,6 +93,7 @@ def assemble(config: TrainConfig) -> Parts:
     device = choose_device(config.device)
     scorer = make_scorer(config.scorer)  # its workers start while the model loads
     try:
+        scorer.check(task.verifier, task.verifier_options)
         set_seed(config.seed)
         accelerator = Accelerator(cpu=device.type == "cpu", mixed_precision=precision(config.learner.dtype, device))
         if accelerator.num_processes > 1:

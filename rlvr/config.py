@@ -49,7 +49,9 @@ class ScorerConfig:
 
     workers: int = setting(0, "Worker processes; 0 chooses by cores.", low=0)
     timeout: float = setting(10.0, "Seconds of wall clock for one verification.", low=0.001)
-    memory_mb: int = setting(2048, "Address space that verifications may take beyond the loaded worker, in MiB.", low=64)
+    memory_mb: int = setting(
+        2048, "Address space that verifications may take beyond the loaded worker, in MiB.", low=64
+    )
     missing_limit: float = setting(
         0.2,
         "Share of error, timeout and abstained verdicts in a step above which the run stops.",
@@ -239,6 +241,17 @@ def check(config: TrainConfig) -> None:
             f"{config.sampler.prompts_per_step} groups of a step",
             "an update takes whole groups; lower one or raise `sampler.prompts_per_step`",
         )
+
+
+def warnings(config: TrainConfig) -> list[str]:
+    """What is allowed but rarely wanted."""
+    found = []
+    if config.sampler.group_size < 8:
+        found.append(
+            f"groups of {config.sampler.group_size} completions give a noisy baseline; 8 or more are usual "
+            "(`--sampler.group-size`)"
+        )
+    return found
 
 
 def build(cls: type, values: Mapping[str, Any], prefix: str = "") -> Any:

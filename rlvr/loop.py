@@ -31,7 +31,7 @@ from typing import Any
 from rlvr.accuracy import Evaluation
 from rlvr.advantage import group_advantages
 from rlvr.assembly import Parts, assemble, derive_seed
-from rlvr.config import Resolved, RewardConfig, flatten
+from rlvr.config import Resolved, RewardConfig, flatten, warnings
 from rlvr.errors import RunStopped
 from rlvr.evaluation import measure
 from rlvr.interrupt import Interrupt, Interrupted
@@ -65,6 +65,7 @@ def train(config: Resolved | None = None, *, resume: str | Path | None = None, *
         state = parts.restore(path) if resume else State()
         log.begin(resolved.toml(), state.step, device=str(parts.learner.accelerator.device))
         with Progress(path, resolved.config.steps) as progress, Interrupt() as interrupt:
+            progress.warn(warnings(resolved.config))
             run_steps(parts, state, log, progress, interrupt)
     return Run(path)
 
@@ -85,10 +86,14 @@ def run_steps(parts: Parts, state: State, log: RunLog, progress: Progress, inter
 
             collected = time.monotonic()
             learned = parts.learner.update([group.rows() for group in batch.groups], config.sampler.temperature)
-            metrics = batch.metrics() | learned | {
-                "time/update": time.monotonic() - collected,
-                "time/step": time.monotonic() - began,
-            }
+            metrics = (
+                batch.metrics()
+                | learned
+                | {
+                    "time/update": time.monotonic() - collected,
+                    "time/step": time.monotonic() - began,
+                }
+            )
             state = batch.next_state
 
             if config.eval.every and state.step % config.eval.every == 0:

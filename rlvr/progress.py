@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -42,6 +42,11 @@ class Progress:
         self.console = Console(stderr=True)
         self._recent: list[Mapping[str, Any]] = []
         self._live = Live(console=self.console, auto_refresh=False) if self.console.is_terminal else None
+
+    def warn(self, warnings: Iterable[str]) -> None:
+        """Says what looks unwise."""
+        for warning in warnings:
+            self._say(f"warning: {warning}")
 
     def begin(self, step: int, before: Evaluation) -> None:
         """Says where the run starts from."""

@@ -174,6 +174,10 @@ class Scorer:
             self._wake()
         return request.future
 
+    def check(self, verifier: str, options: Iterable[str] = ()) -> None:
+        """Raises what `submit` would raise for this verifier and these options, whatever the sample."""
+        self._check(self.registry.verifier(verifier), options)
+
     @property
     def pending(self) -> int:
         """Verifications that have no verdict yet."""
@@ -204,14 +208,7 @@ class Scorer:
 
     # ------------------------------------------------------------------------------ in the caller's thread
 
-    def _request(
-        self,
-        spec: VerifierSpec,
-        completion: Completion,
-        sample: Sample,
-        options: Mapping[str, Any],
-        timeout: float | None,
-    ) -> _Request:
+    def _check(self, spec: VerifierSpec, options: Iterable[str]) -> None:
         for option in options:
             if option not in spec.options:
                 near = nearest(option, spec.options)
@@ -223,6 +220,16 @@ class Scorer:
                 f"the verifier `{spec.name}` runs code, and there is no safe sandbox to run it in",
                 "install a plugin that brings one, or name one with the setting `scorer.sandbox`",
             )
+
+    def _request(
+        self,
+        spec: VerifierSpec,
+        completion: Completion,
+        sample: Sample,
+        options: Mapping[str, Any],
+        timeout: float | None,
+    ) -> _Request:
+        self._check(spec, options)
         seconds = _checked_timeout(next(t for t in (timeout, spec.timeout, self.timeout) if t is not None))
         number = next(self._numbers)
         try:

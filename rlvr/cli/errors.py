@@ -6,7 +6,6 @@ import os
 import traceback
 from collections.abc import Iterable
 
-import cyclopts
 from cyclopts import (
     App,
     CoercionError,
@@ -19,7 +18,10 @@ from cyclopts import (
 from rlvr.cli.output import console, shown
 from rlvr.errors import RlvrError, UsageError, nearest
 
-USAGE, ENVIRONMENT, INTERRUPTED, BROKEN_PIPE = 2, 3, 130, 141
+USAGE = 2
+ENVIRONMENT = 3
+INTERRUPTED = 130
+BROKEN_PIPE = 141  # as a shell reports a command that SIGPIPE ended
 
 WANTED = {int: "a whole number", float: "a number", bool: "`true` or `false`"}
 
@@ -31,9 +33,8 @@ def report(error: BaseException, app: App, debug: bool) -> int:
     code, message, hint = explain(error, app)
     for label, text, style in (("error", message, "bold red"), ("hint", hint, "bold")):
         if text:
-            line = console(stderr=True)
-            line.print(f"{label}:", style=style, end=" ")
-            line.print(shown(text), soft_wrap=True)
+            console(stderr=True).print(f"{label}:", style=style, end=" ")
+            console(stderr=True).print(shown(text), soft_wrap=True)
     return code
 
 
@@ -50,74 +51,65 @@ def explain(error: BaseException, app: App) -> tuple[int, str, str]:
     if isinstance(error, OSError) and error.strerror:
         where = f"`{error.filename}`: " if error.filename else ""
         return ENVIRONMENT, f"{where}{error.strerror}", "check the path, its permissions and the space on the disk"
-    last = traceback.extract_tb(error.__traceback__)[-1:]
-    place = "".join(f" ({os.path.basename(frame.filename)}:{frame.lineno})" for frame in last)
+    place = "".join(
+        f" ({os.path.basename(f.filename)}:{f.lineno})" for f in traceback.extract_tb(error.__traceback__)[-1:]
+    )
     return USAGE, f"internal: {kind}: {text}{place}", "this should not happen; `--debug` shows the traceback"
 
 
 def usage_error(error: CycloptsError, root: App) -> UsageError:
     """A mistake on the command line in our words, with the nearest name suggested."""
-    chain = tuple(error.command_chain or ())
     app = root
-    for name in chain:
+    for name in error.command_chain or ():
         app = app[name]
-    command = " ".join(("rlvr", *chain))
-    help = f"`{command} --help` shows what it takes"
-    token = (error.unused_tokens or [""])[0]
+    command = " ".join(("rlvr", *(error.command_chain or ())))
+    hint = f"`{command} --help` shows what it takes"
     if isinstance(error, UnknownOptionError):
         return unknown_flag(command, error.token.keyword or error.token.value, flags(app))
     if isinstance(error, MissingArgumentError) and error.argument is not None:
-        return UsageError(f"`{command}` needs {wanted(error)}", help)
-    if isinstance(error, RepeatArgumentError) and error.token.keyword:
+        given = error.keyword or next((token.keyword for token in error.argument.tokens if token.keyword), None)
+        flag = given or error.argument.name
+        return UsageError(
+            f"`{command}` needs " + (f"a value for `{flag}`" if flag.startswith("-") else f"`{flag}`"), hint
+        )
+    if isinstance(error, RepeatArgumentError):
         return UsageError(f"`{error.token.keyword}` is given twice", "give it once")
     if isinstance(error, CoercionError) and error.token is not None:
         flag = error.token.keyword or (error.argument.name if error.argument else "the argument")
-        what = WANTED.get(error.target_type or str, "something else")
-        return UsageError(f"`{flag}` is `{error.token.value}`, but must be {what}", help)
+        kind = WANTED.get(error.target_type, "something else") if error.target_type else "something else"
+        return UsageError(f"`{flag}` is `{error.token.value}`, but must be {kind}", hint)
+    if not error.unused_tokens:
+        return UsageError(" ".join(str(error).split()), hint)
+    token = error.unused_tokens[0]
     if token.startswith("-"):
         return unknown_flag(command, token, flags(app))
-    if token and (commands := subcommands(app)):
+    if commands := subcommands(app):
         near = nearest(token, commands)
-        known = ", ".join(f"`{name}`" for name in commands)
-        return UsageError(
-            f"there is no command `{command} {token}`", f"did you mean `{near}`? Known: {known}" if near else known
-        )
-    if token:
-        word = token.lower() in ("true", "false")
+        known = "known: " + ", ".join(f"`{name}`" for name in commands)
+        return UsageError(f"`{command}` has no command `{token}`", f"did you mean `{near}`?" if near else known)
+    if token.lower() in ("true", "false"):
         hint = "a switch is written `--sampler.dynamic`, `--no-sampler.dynamic` or `--sampler.dynamic=false`"
-        return UsageError(f"`{command}` has no place for `{token}`", hint if word else help)
-    return UsageError(" ".join(str(error).split()), help)
-
-
-def wanted(error: MissingArgumentError) -> str:
-    """What was left out: a positional argument, or the value of a flag."""
-    argument = error.argument
-    assert argument is not None
-    given = error.keyword or next((token.keyword for token in argument.tokens if token.keyword), None)
-    if given or argument.name.startswith("-"):
-        return f"a value behind `{given or argument.name}`"
-    return f"`{argument.name}`"
+    return UsageError(f"`{command}` has no place for `{token}`", hint)
 
 
 def unknown_flag(command: str, token: str, known: Iterable[str]) -> UsageError:
     """The error for a flag that does not exist."""
     flag = token.partition("=")[0]
-    near = near_flag(flag, known)
+    near = near_flag(flag, list(known))
     hint = f"did you mean `{near}`?" if near else f"`{command} --help` lists its flags"
     return UsageError(f"`{command}` has no flag `{flag}`", hint)
 
 
-def near_flag(flag: str, known: Iterable[str]) -> str | None:
-    """The flag that was probably meant: the one whose last part it is (`--lr`), else the nearest."""
-    known = list(known)
+def near_flag(flag: str, known: list[str]) -> str | None:
+    """The flag that was probably meant: the only one that ends in it (`--lr`), else the nearest."""
     plain = flag.lstrip("-").replace("_", "-")
     ends = [name for name in known if name.rpartition(".")[2] == plain]
     return ends[0] if len(ends) == 1 else nearest(f"--{plain}", known)
 
 
 def flags(app: App) -> list[str]:
-    """The flags of a command, or of a group of commands."""
-    own = [name for flag in ("--help", "--version") for name in (flag,) if app is not None]
+    """The flags of a command."""
+    own = ["--help", "--version", "--debug"]
     if app.default_command is None:
         return own
     return [*own, *(name for argument in app.assemble_argument_collection() for name in argument.names)]
@@ -126,6 +118,3 @@ def flags(app: App) -> list[str]:
 def subcommands(app: App) -> list[str]:
     """The names of the commands below `app`."""
     return [name for name in app if not name.startswith("-")]
-
-
-__all__ = ["BROKEN_PIPE", "INTERRUPTED", "cyclopts", "explain", "report"]

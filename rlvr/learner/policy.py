@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib.resources
 import os
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
+from transformers.utils import logging
 
 from rlvr.errors import ConfigError, MissingDependencyError
 
@@ -64,8 +67,9 @@ def load_policy(name: str, device: torch.device) -> tuple[Any, Any]:
     """
     path = model_path(name)
     try:
-        tokenizer = AutoTokenizer.from_pretrained(path)
-        model = AutoModelForCausalLM.from_pretrained(path, dtype=torch.float32)
+        with bars(not Path(path).exists()):
+            tokenizer = AutoTokenizer.from_pretrained(path)
+            model = AutoModelForCausalLM.from_pretrained(path, dtype=torch.float32)
     except (OSError, ValueError) as error:
         cause = " ".join(str(error).split())[:300]
         raise MissingDependencyError(
@@ -80,5 +84,17 @@ def load_policy(name: str, device: torch.device) -> tuple[Any, Any]:
 
 def save_policy(model: Any, tokenizer: Any, folder: str | os.PathLike[str]) -> None:
     """Writes model and tokenizer in Hugging Face format."""
-    model.save_pretrained(folder)
-    tokenizer.save_pretrained(folder)
+    with bars(False):
+        model.save_pretrained(folder)
+        tokenizer.save_pretrained(folder)
+
+
+@contextlib.contextmanager
+def bars(shown: bool) -> Iterator[None]:
+    """Shows or hides transformers' progress bars: worth seeing for a download, noise for a local folder."""
+    before = logging.is_progress_bar_enabled()
+    (logging.enable_progress_bar if shown else logging.disable_progress_bar)()
+    try:
+        yield
+    finally:
+        (logging.enable_progress_bar if before else logging.disable_progress_bar)()

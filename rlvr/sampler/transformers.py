@@ -40,6 +40,7 @@ class TransformersSampler:
         self, prompts: Sequence[Sequence[int]], group_size: int, params: SamplingParams
     ) -> Iterator[tuple[int, Completion]]:
         """See `rlvr.Sampler.sample`. The same prompts, seed and batch size give the same completions on CPU."""
+        self._check_lengths(prompts, params.max_tokens)
         generator = torch.Generator(device=self.model.device)
         generator.manual_seed(params.seed)
         # A batch holds whole groups, so that a prompt is prefilled once; a group larger than a batch is cut.
@@ -53,6 +54,16 @@ class TransformersSampler:
         for start in range(0, len(jobs), per_batch):
             batch = jobs[start : start + per_batch]
             yield from self._decode([i for i, _ in batch], [n for _, n in batch], prompts, params, generator)
+
+    def _check_lengths(self, prompts: Sequence[Sequence[int]], max_tokens: int) -> None:
+        context = getattr(self.model.config, "max_position_embeddings", None)
+        longest = max(map(len, prompts), default=0)
+        if context and longest + max_tokens > context:
+            raise ConfigError(
+                f"a prompt of {longest} tokens and `sampler.max_tokens` {max_tokens} do not fit the model's context "
+                f"of {context} tokens",
+                f"lower `--sampler.max-tokens` to {context - longest}" if longest < context else "shorten the prompts",
+            )
 
     @torch.no_grad()
     def _decode(

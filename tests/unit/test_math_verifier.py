@@ -233,6 +233,10 @@ def test_options() -> None:
     assert not judge("That makes 7 apples in all.", "7", last_expression=False).passed
     assert judge(r"\boxed{\frac{11}{3}}", "3.67").passed
     assert not judge(r"\boxed{\frac{11}{3}}", "3.67", rounded=False).passed
+    assert not judge(r"\boxed{64\%}", "64").passed
+    assert judge(r"\boxed{64\%}", "64", bare_percent=True).passed
+    assert judge(r"\boxed{64\%}", "0.64", bare_percent=True).passed
+    assert not judge(r"\boxed{0.64}", "64", bare_percent=True).passed
 
 
 HOSTILE = {

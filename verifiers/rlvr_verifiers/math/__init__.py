@@ -20,7 +20,14 @@ _CHOICE = re.compile(r"\s*(?:\\text(?:bf)?\{)?\s*\(?[A-Z]\)?\s*\}?\s*")
 
 
 @verifier("math", reference=["answer"])
-def math(completion: Completion, sample: Sample, *, last_expression: bool = True, rounded: bool = True) -> Verdict:
+def math(
+    completion: Completion,
+    sample: Sample,
+    *,
+    last_expression: bool = True,
+    rounded: bool = True,
+    bare_percent: bool = False,
+) -> Verdict:
     r"""Passes when the final answer equals `answer`, as mathematics.
 
     The final answer is the last `\boxed{}`, else an `<answer>` tag, else what follows `####`, else a declared one
@@ -31,6 +38,7 @@ def math(completion: Completion, sample: Sample, *, last_expression: bool = True
     Options:
         last_expression: Whether a completion that declares no answer is judged by its last expression.
         rounded: Whether an exact answer passes when the reference is its rounded value (three digits or more).
+        bare_percent: Whether `64%` also equals `64`, for data whose references leave the sign out.
     """
     answer = sample.answer
     if isinstance(answer, bool) or not isinstance(answer, str | int | float):
@@ -46,7 +54,7 @@ def math(completion: Completion, sample: Sample, *, last_expression: bool = True
             f"{reason} ({found.rule}); the reference is `{_shown(reference)}`",
             parts={"extracted": found.answer, "tier": "extract"},
         )
-    outcome = equivalent(reference, found.answer, rounded=rounded)
+    outcome = equivalent(reference, found.answer, rounded=rounded, bare_percent=bare_percent)
     sign = "equals" if outcome.equal else "does not equal"
     return Verdict.of(
         outcome.equal,

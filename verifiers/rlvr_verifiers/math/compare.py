@@ -68,13 +68,14 @@ class Reading:
     error: str = ""
 
 
-def equivalent(reference: str, answer: str, *, rounded: bool = True) -> Outcome:
+def equivalent(reference: str, answer: str, *, rounded: bool = True, bare_percent: bool = False) -> Outcome:
     """Compares an answer with the reference.
 
     Args:
         reference: The gold answer, LaTeX or plain text.
         answer: The answer as extracted.
         rounded: Whether a reference such as `6.46` accepts the exact answer 84/13 that rounds to it.
+        bare_percent: Whether `64` and `64%` are equal as well as `0.64` and `64%`.
     """
     gold, mine = read(reference), read(answer)
     if gold.text and gold.text == mine.text:
@@ -86,7 +87,7 @@ def equivalent(reference: str, answer: str, *, rounded: bool = True) -> Outcome:
         return Outcome(False, "parse", mine.error)
     if not gold.nodes:
         return Outcome(False, "text", f"the reference can only be compared as text ({gold.error})")
-    comparison = _Comparison(rounded)
+    comparison = _Comparison(rounded, bare_percent)
     for left in gold.nodes:
         for right in mine.nodes:
             if comparison.same(left, right):
@@ -173,7 +174,7 @@ def _chain(parts: list[Node], links: list[str]) -> Node:
         links = links[1:]
     if not names and len(parts) == 2 and links == ["="] and _is_name(parts[1]) and not symbols(parts[0]):
         names.append(parts.pop())
-    comparison = _Comparison(rounded=True)
+    comparison = _Comparison()
     constant = not any(symbols(part) for part in parts)
     if len(parts) > 1 and (names or constant):
         for before, after, link in zip(parts, parts[1:], links, strict=False):
@@ -219,8 +220,9 @@ MAX_LINKS = 10
 class _Comparison:
     """Compares trees, and notes the highest tier it had to use and whether a guard got in the way."""
 
-    def __init__(self, rounded: bool) -> None:
+    def __init__(self, rounded: bool = True, bare_percent: bool = False) -> None:
         self.rounded = rounded
+        self.bare_percent = bare_percent
         self.tier = 0
         self.undecided = False
 
@@ -243,6 +245,9 @@ class _Comparison:
             return self.matrices(gold, mine)
         if "ratio" in (gold.op, mine.op):
             return self.ratios(gold, mine)
+        if self.bare_percent and "pct" in (gold.op, mine.op) and gold.op != mine.op:
+            left, right = (node.args[0] if node.op == "pct" else node for node in (gold, mine))
+            return self.scalars(gold, mine) or self.scalars(left, right)
         return self.scalars(gold, mine)
 
     def scalars(self, gold: Node, mine: Node) -> bool:

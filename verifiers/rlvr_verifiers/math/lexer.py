@@ -150,6 +150,8 @@ def normalise(text: str) -> str:
         text = text[1:-1]
     if text.endswith("\\") and not text.endswith("\\\\"):
         text = text[:-1]  # half of a spacing command such as `\,`
+    if text.count("$") == 1 and "\\$" not in text:
+        text = text.replace("$", "\\$")  # half a pair of delimiters is a currency
     if "\\\\" in text and "\\begin" not in text:
         text = _DOUBLED.sub(r"\\", text)
     text = _THOUSANDS.sub("", text)

@@ -143,7 +143,7 @@ def _context(digits: int) -> Any:
     """An mpmath context of this thread: mpmath's shared one changes its precision as it computes."""
     context = getattr(_local, f"digits_{digits}", None)
     if context is None:
-        from mpmath.ctx_mp import MPContext  # type: ignore[import-untyped]
+        from mpmath.ctx_mp import MPContext
 
         context = MPContext()
         context.dps = digits

@@ -1,0 +1,67 @@
+"""The command line. stdout is data, stderr is for people; every error is two lines and an exit code:
+
+0    yes
+1    it ran and the answer is no: a failed verdict, a task that is not proven, a run that stopped itself
+2    a mistake on the command line or in a config
+3    something is missing: data, a package, a device, or a verdict
+130  interrupted; a training run has written a checkpoint
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Sequence
+
+from cyclopts import App, Group, Parameter
+
+import rlvr
+from rlvr.cli import tasks, verifiers
+from rlvr.cli.errors import BROKEN_PIPE, INTERRUPTED, report
+from rlvr.cli.evaluate import evaluate
+from rlvr.cli.output import console, note
+from rlvr.cli.train import train
+from rlvr.cli.verify import verify
+
+DEBUG = "--debug"
+
+app = App(
+    name="rlvr",
+    help="Reinforcement learning from verifiable rewards.",
+    help_epilogue=f"`{DEBUG}` works everywhere: errors come with their traceback, and what verifiers print is shown.",
+    version=rlvr.__version__,
+    help_format="plaintext",
+    version_format="plaintext",
+    default_parameter=Parameter(negative=()),
+    group_parameters=Group("Flags", sort_key=1),
+    result_action="return_value",
+    suppress_keyboard_interrupt=False,
+)
+app.command(train)
+app.command(evaluate, name="eval")
+app.command(verify, usage="Usage: rlvr verify NAME COMPLETION [--KEY VALUE]... [FLAGS]")
+app.command(tasks.app)
+app.command(verifiers.app)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs one command and returns its exit code."""
+    tokens = list(sys.argv[1:] if argv is None else argv)
+    own = tokens[: tokens.index("--")] if "--" in tokens else tokens
+    if DEBUG in own:
+        tokens.remove(DEBUG)
+        os.environ["RLVR_DEBUG"] = "1"
+    app.console = console()
+    app.help_formatter = "default" if console().is_terminal else "plain"
+    try:
+        code: int | None = app(tokens, exit_on_error=False, print_error=False)
+        sys.stdout.flush()
+        return code or 0
+    except KeyboardInterrupt:
+        note("interrupted")
+        return INTERRUPTED
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # the interpreter flushes it at exit
+        return BROKEN_PIPE
+    except Exception as error:
+        return report(error, app, bool(os.environ.get("RLVR_DEBUG")))

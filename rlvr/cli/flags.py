@@ -1,0 +1,114 @@
+"""A flag for every setting of `rlvr.config`, with its help, default and choices. Flags shared by commands."""
+
+from __future__ import annotations
+
+import inspect
+import re
+import typing
+from collections.abc import Callable, Mapping, Sequence
+from typing import Annotated, Any
+
+from cyclopts import Group, Parameter, Token
+
+from rlvr.config import ALGORITHMS, Layer, Leaf, TrainConfig, leaves
+from rlvr.errors import ConfigError
+
+Json = Annotated[bool, Parameter(name="--json", help="Print JSON.")]
+Plugin = Annotated[tuple[str, ...], Parameter(name="--plugin", help="A plugin file to load; may be repeated.")]
+Data = Annotated[
+    str, Parameter(name="--data", help="A local copy of the task's data: a file, or a folder with a file per split.")
+]
+ConfigFiles = Annotated[
+    tuple[str, ...], Parameter(name="--config", help="A TOML file with settings; may be repeated, the last one wins.")
+]
+
+SECTIONS = tuple(dict.fromkeys(name.partition(".")[0] for name in leaves() if "." in name))
+GROUPS = {"": Group("Run", sort_key=10)} | {
+    section: Group(section.capitalize(), help=typing.get_type_hints(TrainConfig)[section].__doc__, sort_key=11 + i)
+    for i, section in enumerate(SECTIONS)
+}
+
+
+def flag(name: str) -> str:
+    """The flag of a setting: `learner.grad_clip` is `--learner.grad-clip`."""
+    return "--" + name.replace("_", "-")
+
+
+def takes_settings(flags: Mapping[str, Sequence[str]]) -> Callable[[Callable[..., int]], Callable[..., int]]:
+    """Gives a command flags for settings; their values come as a layer in its first argument.
+
+    Values are handed on as text, so that `rlvr.config` alone says what is a good one.
+
+    Args:
+        flags: The flags of each setting by its dotted name, the one to show first.
+    """
+    settings = {name: leaf for name, leaf in leaves().items() if name in flags}
+    by_parameter = {name.replace(".", "__"): name for name in settings}
+
+    def decorate(command: Callable[..., int]) -> Callable[..., int]:
+        def run(**given: Any) -> int:
+            layer: Layer = {by_parameter[key]: given.pop(key) for key in list(given) if key in by_parameter}
+            try:
+                return command(layer, **given)
+            except ConfigError as error:
+                raise in_flags(error, flags) from error
+
+        own = list(inspect.signature(command, eval_str=True).parameters.values())[1:]
+        made = [
+            inspect.Parameter(
+                parameter, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=annotation(leaf, names)
+            )
+            for parameter, leaf, names in ((p, settings[n], flags[n]) for p, n in by_parameter.items())
+        ]
+        run.__name__, run.__doc__ = command.__name__, command.__doc__
+        run.__signature__ = inspect.Signature([*own, *made])  # type: ignore[attr-defined]
+        return run
+
+    return decorate
+
+
+def annotation(leaf: Leaf, names: Sequence[str]) -> Any:
+    """What cyclopts is to know of a setting."""
+    section = leaf.name.rpartition(".")[0]
+    help = f"{leaf.help}{default(leaf)}"
+    if leaf.type is bool:
+        parameter = Parameter(name=names, help=help, group=GROUPS[section], negative=f"--no-{names[0][2:]}")
+    elif typing.get_origin(leaf.type) is tuple:
+        parameter = Parameter(name=names, help=help, group=GROUPS[section])
+    else:
+        parameter = Parameter(name=names, help=help, group=GROUPS[section], converter=as_given)
+    return Annotated[leaf.type, parameter]
+
+
+def as_given(kind: Any, tokens: Sequence[Token]) -> str:
+    """The text behind a flag."""
+    return tokens[0].value
+
+
+def default(leaf: Leaf) -> str:
+    """The default as the help shows it, by algorithm where recipes differ."""
+    recipes = {name: recipe[leaf.name] for name, recipe in ALGORITHMS.items() if leaf.name in recipe}
+    if len(set(recipes.values())) > 1:
+        return " [default: " + ", ".join(f"{value} for {name}".lower() for name, value in recipes.items()) + "]"
+    value = next(iter(recipes.values()), leaf.default)
+    return f" [default: {str(value).lower() if isinstance(value, bool) else value}]" if value not in ("", ()) else ""
+
+
+def in_flags(error: ConfigError, flags: Mapping[str, Sequence[str]]) -> ConfigError:
+    """The same error in the words of the command line: `learner.lr` is `--learner.lr`.
+
+    An error that says it is about a file or the environment stays as it is.
+    """
+    origin = re.search(r"\(([^()]*)\)$", error.message)
+    if (origin and origin[1] != "flag") or "`defaults`" in error.message:
+        return error
+
+    def spell(match: re.Match[str]) -> str:
+        name = match[1] or match[2]
+        return f"`{flags[name][0]}`" if name in flags else match[0]
+
+    # A word without a dot is a setting only where the message starts with it.
+    message, hint = (
+        re.sub(r"^`([a-z_]+)`|`([a-z_]+\.[a-z0-9_]+)`", spell, text) for text in (error.message, error.hint)
+    )
+    return ConfigError(message.removesuffix(" (flag)"), hint)

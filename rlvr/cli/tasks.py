@@ -1,0 +1,172 @@
+"""`rlvr tasks`: what tasks there are, their samples, and whether they can tell right from wrong."""
+
+from __future__ import annotations
+
+import json as json_format
+from dataclasses import asdict
+from itertools import islice
+from typing import Annotated, Any
+
+from cyclopts import App, Parameter
+
+from rlvr.cli.flags import Data, Json, Plugin
+from rlvr.cli.output import facts, say, say_json, table
+from rlvr.cli.verifiers import broken_json, load, note_broken
+from rlvr.errors import UsageError
+from rlvr.scoring import Scorer
+from rlvr.taskcheck import Offender, TaskCheck, check_task
+from rlvr.types import Message, Sample, Split, Task
+
+app = App(name="tasks", help="List tasks, print samples of one, or check one.")
+
+Name = Annotated[str, Parameter(help="A task's name, or the path of a TOML task.")]
+
+OFFENDERS = 5
+
+
+@app.default
+@app.command(name="list")
+def list_tasks(*, plugin: Plugin = (), json: Json = False) -> int:
+    """List tasks: name, verifier, description, and who registered each. Broken plugins go to stderr."""
+    known = load(plugin)
+    tasks = [known.tasks[name] for name in sorted(known.tasks)]
+    if json:
+        say_json({"tasks": [described(task) for task in tasks], "broken": broken_json(known)})
+    else:
+        rows = [(task.name, task.verifier, task.description, task.source) for task in tasks]
+        table(("name", "verifier", "description", "origin"), rows)
+    note_broken(known)
+    return 0
+
+
+@app.command(name="show")
+def show_task(
+    name: Name,
+    /,
+    *,
+    split: Annotated[Split, Parameter(help="Which split.")] = "train",
+    n: Annotated[int, Parameter(name=("-n", "--count"), help="How many samples; 0 prints all.")] = 5,
+    data: Data = "",
+    plugin: Plugin = (),
+    json: Json = False,
+) -> int:
+    """Print samples of a task: id, prompt and gold answer. `--json` adds what else the verifier gets."""
+    if n < 0:
+        raise UsageError(f"`-n` is `{n}`, but must be at least 0", "0 prints all")
+    task = load(plugin).task(name, data)
+    samples = list(islice(task.load(split), n or None))
+    if json:
+        say_json([asdict(sample) for sample in samples])
+        return 0
+    for index, sample in enumerate(samples):
+        if index:
+            say("")
+        facts(
+            [
+                ("id", sample.id),
+                ("prompt", chat(task, sample)),
+                ("answer", "" if sample.answer is None else sample.answer),
+            ]
+        )
+    return 0
+
+
+@app.command(name="check")
+def check(
+    name: Name,
+    /,
+    *,
+    limit: Annotated[int, Parameter(help="Problems of each split to verify, the first ones; 0 takes all.")] = 0,
+    data: Data = "",
+    plugin: Plugin = (),
+    json: Json = False,
+) -> int:
+    """Prove that a task tells right from wrong, on every problem of both splits.
+
+    Its gold answer must pass; the gold answer of another problem and an empty completion must fail; no id and
+    no prompt may be in both splits. Exits 0 when all that holds, else 1 with the first offenders.
+    """
+    if limit < 0:
+        raise UsageError(f"`--limit` is `{limit}`, but must be at least 0", "0 takes all")
+    task = load(plugin).task(name, data)
+    with Scorer() as scorer:
+        found = check_task(task, scorer, limit)
+    if json:
+        say_json(check_json(found))
+        return 0 if found.ok else 1
+    counts = ("problems", "passed", "failed", "missing", "equal")
+    rows = [
+        (t.split, t.kind, t.problems, t.passed, t.failed, t.missing, t.equal, "ok" if t.ok else "NOT OK")
+        for t in found.tallies
+    ]
+    table(("split", "completion", *counts, ""), rows, right=counts)
+    say("")
+    for line in findings(found):
+        say(line)
+    for offender in found.offenders[:OFFENDERS]:
+        say(offence(offender))
+    if len(found.offenders) > OFFENDERS:
+        say(f"... and {len(found.offenders) - OFFENDERS} more; `--json` lists them all")
+    return 0 if found.ok else 1
+
+
+def described(task: Task) -> dict[str, Any]:
+    return {
+        "name": task.name,
+        "verifier": task.verifier,
+        "description": task.description,
+        "version": task.version,
+        "verifier_options": dict(task.verifier_options),
+        "origin": task.source,
+    }
+
+
+def chat(task: Task, sample: Sample) -> str:
+    """The prompt as text; a chat has one paragraph per message."""
+    messages: list[Message] = [] if task.system is None else [{"role": "system", "content": task.system}]
+    if isinstance(sample.prompt, str):
+        if not messages:
+            return sample.prompt
+        messages.append({"role": "user", "content": sample.prompt})
+    else:
+        messages.extend(sample.prompt)
+    return "\n".join(f"[{message['role']}] {message['content']}" for message in messages)
+
+
+def findings(found: TaskCheck) -> list[str]:
+    """What the check came to, in words."""
+    if found.ok:
+        return [f"ok: every gold answer passes, {found.answers} different ones fail elsewhere, the splits are disjoint"]
+    lines = []
+    for tally in found.tallies:
+        right = tally.passed if tally.kind == "gold" else tally.failed
+        if not tally.ok and found.answers == 1 and tally.kind == "shuffled":
+            lines.append("not ok: all gold answers are the same, so none could be shuffled")
+        elif not tally.ok:
+            should = "pass" if tally.kind == "gold" else "fail"
+            lines.append(f"not ok: {tally.problems - right} {tally.kind} completions of {tally.split} do not {should}")
+    for what, ids in (("more than once in a split", found.repeated_ids), ("in both splits", found.shared_ids)):
+        if ids:
+            lines.append(f"not ok: {len(ids)} ids are {what}, such as `{ids[0]}`")
+    if found.shared_prompts:
+        lines.append(f"not ok: {found.shared_prompts} prompts are in both splits")
+    return list(dict.fromkeys(lines))
+
+
+def offence(offender: Offender) -> str:
+    text = json_format.dumps(offender.completion, ensure_ascii=False)
+    verdict = f"{offender.verdict.status}: {offender.verdict.detail}"
+    return f"  {offender.split} `{offender.sample}`, {offender.kind} {text}: {verdict}"
+
+
+def check_json(found: TaskCheck) -> dict[str, Any]:
+    return {
+        "task": found.task,
+        "ok": found.ok,
+        "answers": found.answers,
+        "tallies": [asdict(tally) | {"ok": tally.ok} for tally in found.tallies],
+        "repeated_ids": found.repeated_ids,
+        "shared_ids": found.shared_ids,
+        "shared_prompts": found.shared_prompts,
+        "offenders": [asdict(offender) for offender in found.offenders],
+    }

@@ -1,0 +1,62 @@
+"""`rlvr train`."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from typing import Annotated
+
+from cyclopts import Parameter
+
+from rlvr.cli.extras import needs_train
+from rlvr.cli.flags import ConfigFiles, Json, flag, takes_settings
+from rlvr.cli.output import say, say_json
+from rlvr.config import Layer, leaves
+from rlvr.errors import UsageError
+from rlvr.settings import resolve_run
+
+
+@takes_settings({name: (flag(name),) for name in leaves()})
+def train(
+    settings: Layer,
+    *,
+    config: ConfigFiles = (),
+    resume: Annotated[
+        str | None, Parameter(help="Go on with the run in this directory; its settings hold, flags change them.")
+    ] = None,
+    dry_run: Annotated[
+        bool, Parameter(help="Print the resolved settings as TOML, each with where it came from, and stop.")
+    ] = False,
+    json: Json = False,
+) -> int:
+    """Train a policy on a task, with rewards that a verifier checks.
+
+    A flag wins over the environment (`RLVR_LEARNER_LR`), that over `--config`, that over the task's own
+    defaults, those over the algorithm's and ours. Progress goes to stderr; at the end stdout gets the path of
+    the run, a directory with its settings, metrics, every completion, checkpoints and the trained model.
+
+    Ctrl-C writes a checkpoint and exits 130; `--resume` goes on from there.
+    """
+    if resume is not None and config:
+        raise UsageError("`--config` does not go with `--resume`", "a run keeps its settings; flags can change them")
+    if resume is not None and "out" in settings:
+        raise UsageError("`--out` does not go with `--resume`", "a resumed run stays in its directory")
+    resolved = resolve_run(settings, config, resume)
+    if dry_run:
+        say(resolved.toml().rstrip("\n"))
+        return 0
+    with needs_train("rlvr train"):
+        from rlvr.loop import train as run_training
+    run = run_training(resolved, resume=resume)
+    if json:
+        before, after = run.before, run.after
+        say_json(
+            {
+                "run": str(run.path),
+                "model": str(run.model),
+                "before": asdict(before) if before else None,
+                "after": asdict(after) if after else None,
+            }
+        )
+    else:
+        say(str(run.path))
+    return 0
