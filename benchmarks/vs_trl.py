@@ -74,12 +74,13 @@ def run_trl(seed: int, steps: int, every: int, model: str, micro_batch: int) -> 
     from transformers import TrainerCallback
     from trl import GRPOConfig, GRPOTrainer
 
-    from rlvr.assembly import held_out, make_scorer, resolve_run
+    from rlvr.assembly import held_out, make_scorer
     from rlvr.config import flatten
     from rlvr.evaluation import measure
     from rlvr.learner.policy import choose_device, load_policy
     from rlvr.registry import registry
     from rlvr.sampler.transformers import TransformersSampler
+    from rlvr.settings import resolve_run
     from rlvr.types import Completion, Sample
 
     config = resolve_run(flatten(settings(seed, steps, every, model, ""))).config

@@ -8,6 +8,7 @@ task's defaults, the algorithm's recipe, the defaults below. A layer is a flat m
 from __future__ import annotations
 
 import json
+import math
 import os
 import tomllib
 import typing
@@ -81,9 +82,9 @@ class LearnerConfig:
     warmup_steps: int = setting(0, "Optimiser updates of linear warm-up.", low=0)
     schedule: Literal["constant", "linear", "cosine"] = setting("constant", "Learning rate after the warm-up.")
     weight_decay: float = setting(0.0, "AdamW's decoupled weight decay.", low=0)
-    beta1: float = setting(0.9, "AdamW's first moment decay.", low=0, high=1)
-    beta2: float = setting(0.99, "AdamW's second moment decay.", low=0, high=1)
-    grad_clip: float = setting(1.0, "Largest global gradient norm.", low=0)
+    beta1: float = setting(0.9, "AdamW's first moment decay.", low=0, high=0.99999)
+    beta2: float = setting(0.99, "AdamW's second moment decay.", low=0, high=0.99999)
+    grad_clip: float = setting(1.0, "Largest global gradient norm; 0 does not clip.", low=0)
     updates_per_step: int = setting(1, "Optimiser updates that one step's rows are split into.", low=1)
     micro_batch_tokens: int = setting(16384, "Tokens, padding included, in one forward pass at most.", low=1)
     clip_low: float = setting(0.2, "The probability ratio is clipped below at 1 - clip_low.", low=0, high=1)
@@ -298,9 +299,9 @@ def coerce(leaf: Leaf, raw: Any, origin: str) -> Any:
         number = kind(raw)
         if kind is int and not isinstance(raw, str) and number != raw:
             raise ValueError
-        if number != number:
+        if not math.isfinite(number):
             raise ValueError
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         raise refuse("a whole number" if kind is int else "a number") from None
     if leaf.low is not None and number < leaf.low:
         raise refuse(f"at least {leaf.low:g}")
@@ -319,6 +320,8 @@ def from_toml(path: str | os.PathLike[str]) -> dict[str, Any]:
         document = tomllib.loads(Path(path).read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise ConfigError(f"there is no config file `{path}`", "give `--config` the path of a TOML file") from None
+    except OSError as error:
+        raise ConfigError(f"`{path}` cannot be read: {error.strerror}", "give a TOML file") from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise ConfigError(f"`{path}` is not TOML: {error}", "`rlvr train --dry-run` prints a valid one") from None
     return flatten(document)
@@ -367,5 +370,6 @@ def to_toml(config: Any, origins: Mapping[str, str] | None = None, prefix: str =
             continue
         comment = f"  # {origins[name]}" if name in origins else ""
         text = json.dumps(list(value) if isinstance(value, tuple) else value, ensure_ascii=False)
+        text = text.replace("\x7f", "\\u007f")  # TOML escapes what JSON does, and this one too
         lines.append(f"{f.name} = {text}{comment}\n")
     return "".join(lines + tables)

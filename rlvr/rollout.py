@@ -132,7 +132,7 @@ class StepBatch:
             "pass_rate": sum(v.passed for v in valid) / max(len(valid), 1),
             "length": sum(len(c.token_ids) for c in completions) / count,
             "truncated": sum(c.truncated for c in completions) / count,
-            "missing": 1 - len(valid) / count,
+            "missing": (len(verdicts) - len(valid)) / count,
             **missing,
             "completions": len(completions),
             "groups": len(self.groups),

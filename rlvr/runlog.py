@@ -12,6 +12,7 @@ result.json        accuracy before and after
 from __future__ import annotations
 
 import json
+import math
 import os
 import platform
 import shutil
@@ -136,8 +137,14 @@ class RunLog:
             if file.is_file():
                 with file.open("rb") as handle:
                     os.fsync(handle.fileno())
-        shutil.rmtree(final, ignore_errors=True)
-        temporary.rename(final)
+        if final.exists():  # out of the way by one rename, as deleting it may take a while
+            replaced = final.with_name(f".{final.name}.replaced")
+            shutil.rmtree(replaced, ignore_errors=True)
+            final.rename(replaced)
+            temporary.rename(final)
+            shutil.rmtree(replaced)
+        else:
+            temporary.rename(final)
         return final
 
     def checkpoint(self, step: int, write: Callable[[Path], None], keep: int) -> Path:
@@ -150,7 +157,7 @@ class RunLog:
     def _write(self, name: str, rows: Iterable[Mapping[str, Any]]) -> None:
         file = self._files[name]
         for row in rows:
-            file.write(json.dumps(row, ensure_ascii=False, allow_nan=False) + "\n")
+            file.write(json.dumps(finite(row), ensure_ascii=False, allow_nan=False) + "\n")
         file.flush()
 
     def close(self) -> None:
@@ -192,9 +199,21 @@ def environment() -> dict[str, Any]:
     }
 
 
+def finite(value: Any) -> Any:
+    """A JSON value with null in place of NaN and infinity, so that one odd metric does not end a run."""
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, Mapping):
+        return {key: finite(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [finite(item) for item in value]
+    return value
+
+
 def read_jsonl(path: Path) -> list[dict[str, Any]]:
+    """The rows of a JSONL file, but for a last line that a crash left unfinished."""
     with path.open(encoding="utf-8") as lines:
-        return [json.loads(line) for line in lines]
+        return [json.loads(line) for line in lines if line.endswith("\n")]
 
 
 def keep_steps_before(path: Path, step: int) -> None:

@@ -37,7 +37,9 @@ def resolve_run(
         layers = [(f"config {path}", from_toml(path)) for path in config_files]
         layers.append(("environment", from_environment(os.environ)))
     layers.append(("flag", flags))
-    chosen = resolve(layers).config  # without the task's defaults, to learn which task that is
+    # Which task it is must be known before its defaults are; only with these can the other values be judged.
+    first = [(origin, {k: v for k, v in layer.items() if k in ("task", "plugin")}) for origin, layer in layers]
+    chosen = resolve(first).config
     for plugin in chosen.plugin:
         load_plugin(plugin)
     return resolve(layers, registry().task(chosen.task).defaults)

@@ -9,16 +9,19 @@
 
 from __future__ import annotations
 
+import inspect
 import os
+import re
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
-from cyclopts import App, Group, Parameter
+from cyclopts import App, Parameter
 
 import rlvr
 from rlvr.cli import tasks, verifiers
 from rlvr.cli.errors import BROKEN_PIPE, INTERRUPTED, report
 from rlvr.cli.evaluate import evaluate
+from rlvr.cli.flags import FLAGS
 from rlvr.cli.output import console, note
 from rlvr.cli.train import train
 from rlvr.cli.verify import verify
@@ -32,8 +35,8 @@ app = App(
     version=rlvr.__version__,
     help_format="plaintext",
     version_format="plaintext",
-    default_parameter=Parameter(negative=()),
-    group_parameters=Group("Flags", sort_key=1),
+    default_parameter=Parameter(negative=(), show_default=False),
+    group_parameters=FLAGS,
     result_action="return_value",
     suppress_keyboard_interrupt=False,
 )
@@ -42,6 +45,18 @@ app.command(evaluate, name="eval")
 app.command(verify, usage="Usage: rlvr verify NAME COMPLETION [--KEY VALUE]... [FLAGS]")
 app.command(tasks.app)
 app.command(verifiers.app)
+
+
+def commands(group: App = app, *above: str) -> Iterator[tuple[tuple[str, ...], App]]:
+    """Every command with its name in words, such as `("tasks", "show")`, and the groups they are in."""
+    for name in group:
+        if not name.startswith("-"):
+            yield (*above, name), group[name]
+            yield from commands(group[name], *above, name)
+
+
+for _, command in commands():
+    command.help = re.sub(r"(?<!\n)\n(?!\n)", " ", inspect.cleandoc(command.help))  # the terminal wraps it
 
 
 def main(argv: Sequence[str] | None = None) -> int:

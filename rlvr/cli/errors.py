@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import os
 import traceback
+import typing
 from collections.abc import Iterable
+from typing import Any, Literal
 
 from cyclopts import (
     App,
@@ -76,8 +78,7 @@ def usage_error(error: CycloptsError, root: App) -> UsageError:
         return UsageError(f"`{error.token.keyword}` is given twice", "give it once")
     if isinstance(error, CoercionError) and error.token is not None:
         flag = error.token.keyword or (error.argument.name if error.argument else "the argument")
-        kind = WANTED.get(error.target_type, "something else") if error.target_type else "something else"
-        return UsageError(f"`{flag}` is `{error.token.value}`, but must be {kind}", hint)
+        return UsageError(f"`{flag}` is `{error.token.value}`, but must be {wanted(error.target_type)}", hint)
     if not error.unused_tokens:
         return UsageError(" ".join(str(error).split()), hint)
     token = error.unused_tokens[0]
@@ -90,6 +91,13 @@ def usage_error(error: CycloptsError, root: App) -> UsageError:
     if token.lower() in ("true", "false"):
         hint = "a switch is written `--sampler.dynamic`, `--no-sampler.dynamic` or `--sampler.dynamic=false`"
     return UsageError(f"`{command}` has no place for `{token}`", hint)
+
+
+def wanted(kind: Any) -> str:
+    """A type in words."""
+    if typing.get_origin(kind) is Literal:
+        return "one of " + ", ".join(f"`{choice}`" for choice in typing.get_args(kind))
+    return WANTED.get(kind, "something else")
 
 
 def unknown_flag(command: str, token: str, known: Iterable[str]) -> UsageError:

@@ -24,9 +24,9 @@ FLAGS = {
 
 @takes_settings(FLAGS)
 def evaluate(settings: Layer, *, config: ConfigFiles = (), json: Json = False) -> int:
-    """Measure a model on a task's held-out split: pass@1, and pass@k with `--samples`.
+    """Measure a model on a task's held-out split.
 
-    Accuracy comes with its 95% interval over problems. Verdicts that are missing (error, timeout, abstained)
+    pass@1 comes with its 95% interval over problems, `--samples` adds pass@k. Verdicts that are missing (error, timeout, abstained)
     count neither way and are reported.
     """
     resolved = resolve_run(settings, config)

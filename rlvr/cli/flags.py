@@ -22,6 +22,7 @@ ConfigFiles = Annotated[
     tuple[str, ...], Parameter(name="--config", help="A TOML file with settings; may be repeated, the last one wins.")
 ]
 
+FLAGS = Group("Flags", sort_key=1)
 SECTIONS = tuple(dict.fromkeys(name.partition(".")[0] for name in leaves() if "." in name))
 GROUPS = {"": Group("Run", sort_key=10)} | {
     section: Group(section.capitalize(), help=typing.get_type_hints(TrainConfig)[section].__doc__, sort_key=11 + i)
@@ -51,7 +52,8 @@ def takes_settings(flags: Mapping[str, Sequence[str]]) -> Callable[[Callable[...
             try:
                 return command(layer, **given)
             except ConfigError as error:
-                raise in_flags(error, flags) from error
+                spell_flags(error, flags)
+                raise
 
         own = list(inspect.signature(command, eval_str=True).parameters.values())[1:]
         made = [
@@ -94,21 +96,20 @@ def default(leaf: Leaf) -> str:
     return f" [default: {str(value).lower() if isinstance(value, bool) else value}]" if value not in ("", ()) else ""
 
 
-def in_flags(error: ConfigError, flags: Mapping[str, Sequence[str]]) -> ConfigError:
-    """The same error in the words of the command line: `learner.lr` is `--learner.lr`.
+def spell_flags(error: ConfigError, flags: Mapping[str, Sequence[str]]) -> None:
+    """Puts an error in the words of the command line: `learner.lr` becomes `--learner.lr`.
 
-    An error that says it is about a file or the environment stays as it is.
+    One that says it is about a file or the environment stays as it is.
     """
     origin = re.search(r"\(([^()]*)\)$", error.message)
     if (origin and origin[1] != "flag") or "`defaults`" in error.message:
-        return error
+        return
 
     def spell(match: re.Match[str]) -> str:
         name = match[1] or match[2]
         return f"`{flags[name][0]}`" if name in flags else match[0]
 
     # A word without a dot is a setting only where the message starts with it.
-    message, hint = (
-        re.sub(r"^`([a-z_]+)`|`([a-z_]+\.[a-z0-9_]+)`", spell, text) for text in (error.message, error.hint)
-    )
-    return ConfigError(message.removesuffix(" (flag)"), hint)
+    pattern = r"^`([a-z_]+)`|`([a-z_]+\.[a-z0-9_]+)`"
+    error.message = re.sub(pattern, spell, error.message).removesuffix(" (flag)")
+    error.hint = re.sub(pattern, spell, error.hint)

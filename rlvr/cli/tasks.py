@@ -9,7 +9,7 @@ from typing import Annotated, Any
 
 from cyclopts import App, Parameter
 
-from rlvr.cli.flags import Data, Json, Plugin
+from rlvr.cli.flags import FLAGS, Data, Json, Plugin
 from rlvr.cli.output import facts, say, say_json, table
 from rlvr.cli.verifiers import broken_json, load, note_broken
 from rlvr.errors import UsageError
@@ -17,7 +17,7 @@ from rlvr.scoring import Scorer
 from rlvr.taskcheck import Offender, TaskCheck, check_task
 from rlvr.types import Message, Sample, Split, Task
 
-app = App(name="tasks", help="List tasks, print samples of one, or check one.")
+app = App(name="tasks", help="List tasks, print samples of one, or check one.", group_parameters=FLAGS)
 
 Name = Annotated[str, Parameter(help="A task's name, or the path of a TOML task.")]
 
@@ -27,7 +27,10 @@ OFFENDERS = 5
 @app.default
 @app.command(name="list")
 def list_tasks(*, plugin: Plugin = (), json: Json = False) -> int:
-    """List tasks: name, verifier, description, and who registered each. Broken plugins go to stderr."""
+    """List tasks: name, verifier, description, origin.
+
+    Plugins that are broken are named on stderr.
+    """
     known = load(plugin)
     tasks = [known.tasks[name] for name in sorted(known.tasks)]
     if json:
@@ -45,12 +48,15 @@ def show_task(
     /,
     *,
     split: Annotated[Split, Parameter(help="Which split.")] = "train",
-    n: Annotated[int, Parameter(name=("-n", "--count"), help="How many samples; 0 prints all.")] = 5,
+    n: Annotated[int, Parameter(name=("-n", "--count"), help="How many samples; 0 prints all.", show_default=True)] = 5,
     data: Data = "",
     plugin: Plugin = (),
     json: Json = False,
 ) -> int:
-    """Print samples of a task: id, prompt and gold answer. `--json` adds what else the verifier gets."""
+    """Print samples of a task: id, prompt and gold answer.
+
+    `--json` adds what else the verifier gets.
+    """
     if n < 0:
         raise UsageError(f"`-n` is `{n}`, but must be at least 0", "0 prints all")
     task = load(plugin).task(name, data)
@@ -81,10 +87,10 @@ def check(
     plugin: Plugin = (),
     json: Json = False,
 ) -> int:
-    """Prove that a task tells right from wrong, on every problem of both splits.
+    """Prove that a task can tell right from wrong.
 
-    Its gold answer must pass; the gold answer of another problem and an empty completion must fail; no id and
-    no prompt may be in both splits. Exits 0 when all that holds, else 1 with the first offenders.
+    On every problem of both splits, the gold answer must pass, and the gold answer of another problem and an
+    empty completion must fail. No id and no prompt may be in both splits. Exits 0 when all that holds, else 1 with the first offenders.
     """
     if limit < 0:
         raise UsageError(f"`--limit` is `{limit}`, but must be at least 0", "0 takes all")

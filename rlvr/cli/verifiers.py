@@ -8,11 +8,11 @@ from typing import Annotated, Any
 
 from cyclopts import App, Parameter
 
-from rlvr.cli.flags import Json, Plugin
+from rlvr.cli.flags import FLAGS, Json, Plugin
 from rlvr.cli.output import facts, note, say, say_json, table
 from rlvr.registry import Registry, VerifierSpec, load_plugin, registry
 
-app = App(name="verifiers", help="List verifiers, or show one.")
+app = App(name="verifiers", help="List verifiers, or show one.", group_parameters=FLAGS)
 
 Name = Annotated[str, Parameter(help="The verifier.")]
 
@@ -20,7 +20,10 @@ Name = Annotated[str, Parameter(help="The verifier.")]
 @app.default
 @app.command(name="list")
 def list_verifiers(*, plugin: Plugin = (), json: Json = False) -> int:
-    """List verifiers: name, needed references, options, and who registered each. Broken plugins go to stderr."""
+    """List verifiers: name, references, options, origin.
+
+    Plugins that are broken are named on stderr.
+    """
     known = load(plugin)
     specs = [known.verifiers[name] for name in sorted(known.verifiers)]
     if json:
@@ -34,7 +37,7 @@ def list_verifiers(*, plugin: Plugin = (), json: Json = False) -> int:
 
 @app.command(name="show")
 def show_verifier(name: Name, /, *, plugin: Plugin = (), json: Json = False) -> int:
-    """Show a verifier's whole documentation, references, options and time limit."""
+    """Show a verifier: documentation, references, options."""
     spec = load(plugin).verifier(name)
     if json:
         say_json(described(spec) | {"doc": spec.doc})

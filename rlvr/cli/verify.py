@@ -33,14 +33,16 @@ def verify(
     plugin: Plugin = (),
     json: Json = False,
 ) -> int:
-    r"""Verify one completion: `rlvr verify math '\boxed{1/2}' --answer 0.5`.
+    r"""Verify one completion and say why.
 
-    Exits 0 when it passed, 1 when it failed, 3 when there is no verdict (error, timeout, abstained).
+    For example `rlvr verify math '\boxed{1/2}' --answer 0.5`. Exits 0 when it passed, 1 when it failed, 3 when there is no verdict (error, timeout, abstained).
 
     Every other flag is a reference or an option of the verifier, `--max-words 5` being `max_words`. A value is
     read as JSON where it is JSON (`5`, `true`, `[1, 2]`), else as text; `--answer` and options that are text
     stay text. Flags of this command work on both sides of the completion.
     """
+    if timeout is not None and not timeout > 0:
+        raise UsageError(f"`--timeout` is `{timeout:g}`, but must be above 0", "give seconds")
     for path in plugin:
         load_plugin(path)
     spec = registry().verifier(name)
@@ -96,15 +98,17 @@ def arguments(tokens: Sequence[str]) -> tuple[str, dict[str, str]]:
         if key in given:
             raise UsageError(f"`{flag}` is given twice", "give it once")
         given[key] = value
-    if len(completions) != 1:
-        what = "no completion" if not completions else f"{len(completions)} completions"
-        raise UsageError(f"there is {what}", "give one; quote it if it has spaces, or give `-` to read stdin")
+    if len(completions) > 1:
+        both = " and ".join(f"`{completion}`" for completion in completions[:2])
+        raise UsageError(f"there is more than one completion: {both}", "quote it as one, or give `-` to read stdin")
+    if not completions:
+        raise UsageError("there is no completion", "give what the model wrote, or `-` to read stdin")
     return read_stdin() if completions == ["-"] else completions[0], given
 
 
 def read_stdin() -> str:
     try:
-        return sys.stdin.read()
+        return sys.stdin.buffer.read().decode()
     except UnicodeDecodeError as error:
         raise UsageError(f"stdin is not UTF-8: {error.reason}", "save it as UTF-8") from None
 

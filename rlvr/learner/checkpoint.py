@@ -36,9 +36,10 @@ def read(folder: Path, learner: Learner) -> State:
         saved = torch.load(folder / "learner.pt", map_location="cpu", weights_only=True)
         load_model(learner.policy, folder / "model.safetensors")
         learner.load_state(saved["learner"])
-    except (OSError, ValueError, KeyError, RuntimeError) as error:
+    except Exception as error:  # a damaged file can make the readers of JSON, torch and safetensors raise anything
         raise DataError(
-            f"the checkpoint `{folder}` cannot be read: {error}", "delete it to go on from the one before"
+            f"the checkpoint `{folder}` cannot be read: {type(error).__name__}: {error}",
+            "delete it to go on from the one before",
         ) from error
     torch.set_rng_state(saved["random"]["cpu"])
     if torch.cuda.is_available() and "cuda" in saved["random"]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -100,10 +101,9 @@ class Learner:
         Raises:
             RunStopped: The gradient is not finite.
         """
+        self.model.eval()  # dropout would make the ratio to the policy that sampled a matter of chance
         updates = [part for part in split(groups, self.config.updates_per_step) if any(part)]
-        self.model.train()
         stats = [self._update([row for group in part for row in group], temperature) for part in updates]
-        self.model.eval()
         return {name: sum(s[name] for s in stats) / len(stats) for name in stats[0]} if stats else {}
 
     def _update(self, rows: Sequence[Row], temperature: float) -> dict[str, float]:
@@ -118,7 +118,7 @@ class Learner:
             logprobs_RT, entropy_RT = self.logprobs(self.model, batch, temperature)
             reference_RT = None
             if self.reference is not None:
-                with torch.no_grad():
+                with torch.no_grad(), self.accelerator.autocast():
                     reference_RT, _ = self.logprobs(self.reference, batch, temperature)
             weights_RT = token_weights(batch.mask_RT, config.aggregate, denominator)
             result = policy_loss(
@@ -139,7 +139,7 @@ class Learner:
             totals["kl"] += float(result.kl)
             totals["old_kl"] += float(((batch.old_logprobs_RT - logprobs_RT.detach()) * batch.mask_RT).sum())
         norm = float(self.accelerator.clip_grad_norm_(self.model.parameters(), config.grad_clip or float("inf")))
-        if norm != norm or norm == float("inf"):
+        if not math.isfinite(norm):
             self.optimizer.zero_grad()
             raise RunStopped(f"the gradient norm is {norm}", "lower `learner.lr`, or use `--learner.dtype float32`")
         lr = self.scheduler.get_last_lr()[0]

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 from transformers import AutoModelForCausalLM, AutoTokenizer
 from transformers.utils import logging
 
@@ -29,11 +30,16 @@ def choose_device(name: str) -> torch.device:
         available.insert(0, "mps")
     if torch.cuda.is_available():
         available.insert(0, "cuda")
-    if name and name.split(":")[0] not in available:
-        raise MissingDependencyError(
-            f"there is no device `{name}` here", f"this machine has {', '.join(f'`{d}`' for d in available)}"
-        )
-    return torch.device(name or available[0])
+    absent = MissingDependencyError(
+        f"there is no device `{name}` here", f"this machine has {', '.join(f'`{d}`' for d in available)}"
+    )
+    try:
+        device = torch.device(name or available[0])
+    except RuntimeError:
+        raise absent from None
+    if device.type not in available or (device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count()):
+        raise absent
+    return device
 
 
 def model_path(name: str) -> str:
@@ -62,7 +68,7 @@ def load_policy(name: str, device: torch.device) -> tuple[Any, Any]:
     """The model in float32 on `device`, in evaluation mode, and its tokenizer.
 
     Raises:
-        ConfigError: The name is empty, or no model folder.
+        ConfigError: The name is empty, or no model folder, or its tokenizer is missing or has no end token.
         MissingDependencyError: The hub does not have it, cannot be reached, or the files cannot be loaded.
     """
     path = model_path(name)
@@ -70,14 +76,20 @@ def load_policy(name: str, device: torch.device) -> tuple[Any, Any]:
         with bars(not Path(path).exists()):
             tokenizer = AutoTokenizer.from_pretrained(path)
             model = AutoModelForCausalLM.from_pretrained(path, dtype=torch.float32)
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RuntimeError, ImportError, SafetensorError) as error:
         cause = " ".join(str(error).split())[:300]
         raise MissingDependencyError(
             f"the model `{name}` cannot be loaded: {cause}",
             "check the name and the connection, or give the path of a local folder",
         ) from error
-    if tokenizer.eos_token_id is None:
-        raise ConfigError(f"the tokenizer of `{name}` has no end-of-sequence token", "set `eos_token` in its config")
+    if not tokenizer.encode("0", add_special_tokens=False):
+        raise ConfigError(f"the model `{name}` has no tokenizer", "save it beside the model, as `tokenizer.json`")
+    end, known = tokenizer.eos_token_id, model.get_input_embeddings().num_embeddings
+    if end is None or end >= known:
+        raise ConfigError(
+            f"the tokenizer of `{name}` has no end-of-sequence token that the model knows",
+            "set `eos_token` in its `tokenizer_config.json`",
+        )
     model.eval()
     return model.to(device), tokenizer
 

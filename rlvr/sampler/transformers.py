@@ -51,9 +51,14 @@ class TransformersSampler:
             for start in range(0, group_size, copies)
         ]
         per_batch = max(1, self.batch_size // copies)
-        for start in range(0, len(jobs), per_batch):
-            batch = jobs[start : start + per_batch]
-            yield from self._decode([i for i, _ in batch], [n for _, n in batch], prompts, params, generator)
+        was_training = self.model.training
+        self.model.eval()
+        try:
+            for start in range(0, len(jobs), per_batch):
+                batch = jobs[start : start + per_batch]
+                yield from self._decode([i for i, _ in batch], [n for _, n in batch], prompts, params, generator)
+        finally:  # also when the caller stops early
+            self.model.train(was_training)
 
     def _check_lengths(self, prompts: Sequence[Sequence[int]], max_tokens: int) -> None:
         context = getattr(self.model.config, "max_position_embeddings", None)
@@ -76,8 +81,6 @@ class TransformersSampler:
     ) -> Iterator[tuple[int, Completion]]:
         """Decodes `repeats[k]` completions of `prompts[indices[k]]`, all in one batch of B rows."""
         device = self.model.device
-        was_training = self.model.training
-        self.model.eval()
         ids_PT, mask_PT = pad_left([prompts[i] for i in indices], device)
         cache = DynamicCache(config=self.model.config)
         logits_PV = self._forward(ids_PT, mask_PT, cache)
@@ -113,7 +116,6 @@ class TransformersSampler:
                     tokens_BT, logprobs_BT, alive_B = tokens_BT[keep], logprobs_BT[keep], alive_B[keep]
             mask_BT = torch.cat([mask_BT, torch.ones_like(mask_BT[:, :1])], dim=1)
             logits_BV = self._forward(tokens_B.unsqueeze(1), mask_BT, cache)
-        self.model.train(was_training)
 
     def _forward(self, ids_BT: Tensor, mask_BT: Tensor, cache: DynamicCache) -> Tensor:
         """Next-token logits [B, V] after feeding `ids_BT`, the last columns of what `mask_BT` covers."""
