@@ -1,5 +1,7 @@
 """`python -m rlvr` is the command `rlvr`."""
 
+import sys
+
 from rlvr.cli import main
 
-main()
+sys.exit(main())

@@ -58,7 +58,7 @@ def summarize(verdicts: Sequence[Sequence[Verdict]], samples: int) -> Evaluation
         if valid:
             counts.append((len(valid), sum(verdict.passed for verdict in valid)))
     if not counts:
-        reason = verdicts[0][0].detail if verdicts and verdicts[0] else "there were no completions"
+        reason = next((verdict.detail for group in verdicts for verdict in group), "there were no completions")
         raise RunStopped(f"no verification gave a verdict: {reason}", "`rlvr verify` shows one by itself")
     shares = [passed / valid for valid, passed in counts]
     low, high = wilson(sum(p for _, p in counts), len(counts)) if samples == 1 else bootstrap(shares)

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
+from hypothesis import HealthCheck, settings
+
+# The same examples in every run, and no clock: the machine may be busy.
+settings.register_profile("rlvr", derandomize=True, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("rlvr")
 
 ALPHABET = "0123456789+-=?abcdefghij "
 
@@ -78,3 +83,14 @@ def fresh_model(tokenizer: Any) -> Callable[..., Any]:
 def model(fresh_model: Callable[..., Any]) -> Any:
     """A model for tests that only read it."""
     return fresh_model()
+
+
+@pytest.fixture
+def accelerator() -> Iterator[Any]:
+    """accelerate on the CPU in single precision; its process-wide state is forgotten afterwards."""
+    from accelerate import Accelerator
+    from accelerate.state import AcceleratorState
+
+    AcceleratorState._reset_state(reset_partial_state=True)
+    yield Accelerator(cpu=True, mixed_precision="no")
+    AcceleratorState._reset_state(reset_partial_state=True)

@@ -35,7 +35,7 @@ app = App(
     version=rlvr.__version__,
     help_format="plaintext",
     version_format="plaintext",
-    default_parameter=Parameter(negative=(), show_default=False),
+    default_parameter=Parameter(show_default=False),
     group_parameters=FLAGS,
     result_action="return_value",
     suppress_keyboard_interrupt=False,
@@ -67,7 +67,6 @@ def main(argv: Sequence[str] | None = None) -> int:
         tokens.remove(DEBUG)
         os.environ["RLVR_DEBUG"] = "1"
     app.console = console()
-    app.help_formatter = "default" if console().is_terminal else "plain"
     try:
         code: int | None = app(tokens, exit_on_error=False, print_error=False)
         sys.stdout.flush()

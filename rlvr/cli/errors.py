@@ -103,16 +103,17 @@ def wanted(kind: Any) -> str:
 def unknown_flag(command: str, token: str, known: Iterable[str]) -> UsageError:
     """The error for a flag that does not exist."""
     flag = token.partition("=")[0]
-    near = near_flag(flag, list(known))
-    hint = f"did you mean `{near}`?" if near else f"`{command} --help` lists its flags"
+    near = " or ".join(f"`{name}`" for name in near_flags(flag, list(known)))
+    hint = f"did you mean {near}?" if near else f"`{command} --help` lists its flags"
     return UsageError(f"`{command}` has no flag `{flag}`", hint)
 
 
-def near_flag(flag: str, known: list[str]) -> str | None:
-    """The flag that was probably meant: the only one that ends in it (`--lr`), else the nearest."""
+def near_flags(flag: str, known: list[str]) -> list[str]:
+    """What was probably meant: the flags whose last part it is (`--lr` is `--learner.lr`), else the nearest one."""
     plain = flag.lstrip("-").replace("_", "-")
     ends = [name for name in known if name.rpartition(".")[2] == plain]
-    return ends[0] if len(ends) == 1 else nearest(f"--{plain}", known)
+    near = nearest(f"--{plain}", known)
+    return ends or ([near] if near else [])
 
 
 def flags(app: App) -> list[str]:

@@ -6,7 +6,7 @@ from dataclasses import asdict
 
 from rlvr.cli.extras import needs_train
 from rlvr.cli.flags import ConfigFiles, Json, flag, takes_settings
-from rlvr.cli.output import say_json, table
+from rlvr.cli.output import facts, say_json
 from rlvr.config import Layer, leaves
 from rlvr.settings import resolve_run
 
@@ -26,8 +26,8 @@ FLAGS = {
 def evaluate(settings: Layer, *, config: ConfigFiles = (), json: Json = False) -> int:
     """Measure a model on a task's held-out split.
 
-    pass@1 comes with its 95% interval over problems, `--samples` adds pass@k. Verdicts that are missing (error, timeout, abstained)
-    count neither way and are reported.
+    pass@1 comes with its 95% interval over problems, `--samples` adds pass@k. Verdicts that are missing (error,
+    timeout, abstained) count neither way and are reported.
     """
     resolved = resolve_run(settings, config)
     with needs_train("rlvr eval"):
@@ -37,10 +37,13 @@ def evaluate(settings: Layer, *, config: ConfigFiles = (), json: Json = False) -
     if json:
         say_json({"task": task, "model": model, **asdict(found)})
         return 0
-    rows = [("pass@1", f"{found.accuracy:.1%}", f"95% interval {found.low:.1%} to {found.high:.1%}")]
-    rows += [(f"pass@{k}", f"{share:.1%}", "") for k, share in found.pass_at.items() if k > 1]
     each = f", {found.samples} completions each" if found.samples > 1 else ""
-    rows += [("problems", str(found.problems), f"{task}, test split{each}")]
-    rows += [("missing", str(found.missing), "verdicts that count neither way")]
-    table(("measure", model, ""), rows, right=(model,))
+    rows = [
+        ("task", f"{task}, {found.problems} problems of the test split{each}"),
+        ("model", model),
+        ("pass@1", f"{found.accuracy:.1%}  95% interval {found.low:.1%} to {found.high:.1%}"),
+        *((f"pass@{k}", f"{share:.1%}") for k, share in found.pass_at.items() if k > 1),
+        ("missing", f"{found.missing} verdicts"),
+    ]
+    facts(rows)
     return 0

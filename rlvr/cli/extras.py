@@ -22,7 +22,7 @@ def needs_train(command: str) -> Iterator[None]:
         try:
             metadata.version(package)
         except metadata.PackageNotFoundError:
-            raise MissingDependencyError.extra(f"`{command}` needs `{package}`, which", "train") from None
+            raise MissingDependencyError.extra(f"`{command}`", "train") from None
     try:
         yield
     except ImportError as error:

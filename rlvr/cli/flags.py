@@ -13,13 +13,16 @@ from cyclopts import Group, Parameter, Token
 from rlvr.config import ALGORITHMS, Layer, Leaf, TrainConfig, leaves
 from rlvr.errors import ConfigError
 
-Json = Annotated[bool, Parameter(name="--json", help="Print JSON.")]
-Plugin = Annotated[tuple[str, ...], Parameter(name="--plugin", help="A plugin file to load; may be repeated.")]
+Json = Annotated[bool, Parameter(name="--json", help="Print JSON.", negative=())]
+Plugin = Annotated[
+    tuple[str, ...], Parameter(name="--plugin", help="A plugin file to load; may be repeated.", negative=())
+]
 Data = Annotated[
     str, Parameter(name="--data", help="A local copy of the task's data: a file, or a folder with a file per split.")
 ]
 ConfigFiles = Annotated[
-    tuple[str, ...], Parameter(name="--config", help="A TOML file with settings; may be repeated, the last one wins.")
+    tuple[str, ...],
+    Parameter(name="--config", help="A TOML file with settings; may be repeated, the last one wins.", negative=()),
 ]
 
 FLAGS = Group("Flags", sort_key=1)
@@ -76,7 +79,7 @@ def annotation(leaf: Leaf, names: Sequence[str]) -> Any:
     if leaf.type is bool:
         parameter = Parameter(name=names, help=help, group=GROUPS[section], negative=f"--no-{names[0][2:]}")
     elif typing.get_origin(leaf.type) is tuple:
-        parameter = Parameter(name=names, help=help, group=GROUPS[section])
+        parameter = Parameter(name=names, help=f"{help} May be repeated.", group=GROUPS[section], negative=())
     else:
         parameter = Parameter(name=names, help=help, group=GROUPS[section], converter=as_given)
     return Annotated[leaf.type, parameter]

@@ -89,8 +89,9 @@ def check(
 ) -> int:
     """Prove that a task can tell right from wrong.
 
-    On every problem of both splits, the gold answer must pass, and the gold answer of another problem and an
-    empty completion must fail. No id and no prompt may be in both splits. Exits 0 when all that holds, else 1 with the first offenders.
+    On every problem of both splits, the gold answer must pass, and the gold answer of another problem and an empty
+    completion must fail. No id and no prompt may be in both splits. Exits 0 when all that holds, else 1 with the
+    first offenders.
     """
     if limit < 0:
         raise UsageError(f"`--limit` is `{limit}`, but must be at least 0", "0 takes all")

@@ -24,7 +24,8 @@ def train(
         str | None, Parameter(help="Go on with the run in this directory; its settings hold, flags change them.")
     ] = None,
     dry_run: Annotated[
-        bool, Parameter(help="Print the resolved settings as TOML, each with where it came from, and stop.")
+        bool,
+        Parameter(help="Print the resolved settings as TOML, each with where it came from, and stop.", negative=()),
     ] = False,
     json: Json = False,
 ) -> int:

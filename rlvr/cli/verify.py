@@ -22,7 +22,13 @@ EXIT = {Status.PASSED: 0, Status.FAILED: 1}
 
 def verify(
     name: Annotated[str, Parameter(help="A verifier; `rlvr verifiers` lists them.")],
-    completion: Annotated[str, Parameter(allow_leading_hyphen=True, help="What the model wrote; `-` reads stdin.")],
+    completion: Annotated[
+        str,
+        Parameter(
+            allow_leading_hyphen=True,
+            help="What the model wrote; `-` reads it from stdin, as one that starts with `--` must be.",
+        ),
+    ],
     /,
     *reference: Annotated[
         str, Parameter(allow_leading_hyphen=True, help="What to hold it against, as `--KEY VALUE` or `--KEY=VALUE`.")
@@ -35,11 +41,12 @@ def verify(
 ) -> int:
     r"""Verify one completion and say why.
 
-    For example `rlvr verify math '\boxed{1/2}' --answer 0.5`. Exits 0 when it passed, 1 when it failed, 3 when there is no verdict (error, timeout, abstained).
+    For example `rlvr verify math '\boxed{1/2}' --answer 0.5`. Exits 0 when it passed, 1 when it failed, 3 when
+    there is no verdict (error, timeout, abstained).
 
-    Every other flag is a reference or an option of the verifier, `--max-words 5` being `max_words`. A value is
-    read as JSON where it is JSON (`5`, `true`, `[1, 2]`), else as text; `--answer` and options that are text
-    stay text. Flags of this command work on both sides of the completion.
+    Every other flag is a reference or an option of the verifier, `--max-words 5` being `max_words`. A value is read
+    as JSON where it is JSON (`5`, `true`, `[1, 2]`), else as text; `--answer` and options that are text stay text.
+    Flags of this command work on both sides of the completion.
     """
     if timeout is not None and not timeout > 0:
         raise UsageError(f"`--timeout` is `{timeout:g}`, but must be above 0", "give seconds")

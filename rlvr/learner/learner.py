@@ -4,50 +4,21 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import torch
 from accelerate import Accelerator
 from torch import Tensor
-from transformers import get_scheduler
+from transformers import DynamicCache, get_scheduler
+from transformers.cache_utils import DynamicLayer
 
 from rlvr.config import LearnerConfig
 from rlvr.errors import RunStopped
-from rlvr.learner.loss import logprobs_and_entropy, policy_loss, token_weights
+from rlvr.learner.batch import Batch, Pack, make_packs, merge, micro_batches
+from rlvr.learner.loss import logprobs_and_entropy, policy_loss, token_weight
 from rlvr.rollout import Row
 
 SCHEDULES = {"constant": "constant_with_warmup", "linear": "linear", "cosine": "cosine"}
-
-
-@dataclass(frozen=True, slots=True)
-class Batch:
-    """A micro-batch of R rows: prompts padded left to P columns, completions right to T columns."""
-
-    ids_RL: Tensor  # L = P + T
-    attention_RL: Tensor
-    old_logprobs_RT: Tensor
-    mask_RT: Tensor
-    advantages_R: Tensor
-
-    @classmethod
-    def of(cls, rows: Sequence[Row], device: torch.device) -> Batch:
-        prompt = max(len(row.prompt_ids) for row in rows)
-        length = max(len(row.completion_ids) for row in rows)
-        ids, attention, old, mask = [], [], [], []
-        for row in rows:
-            before, after = prompt - len(row.prompt_ids), length - len(row.completion_ids)
-            ids.append([0] * before + list(row.prompt_ids) + list(row.completion_ids) + [0] * after)
-            attention.append([0] * before + [1] * (prompt - before + length - after) + [0] * after)
-            old.append(list(row.old_logprobs) + [0.0] * after)
-            mask.append([1.0] * (length - after) + [0.0] * after)
-        return cls(
-            torch.tensor(ids, device=device),
-            torch.tensor(attention, device=device),
-            torch.tensor(old, device=device),
-            torch.tensor(mask, device=device),
-            torch.tensor([row.advantage for row in rows], device=device),
-        )
 
 
 class Learner:
@@ -80,6 +51,7 @@ class Learner:
             fused=accelerator.device.type in ("cuda", "cpu"),
         )
         self.model, self.optimizer = accelerator.prepare(model, optimizer)
+        self._shares_prompts: bool | None = None  # not tried yet
         self.scheduler = get_scheduler(
             SCHEDULES[config.schedule],
             self.optimizer,
@@ -103,41 +75,46 @@ class Learner:
         """
         self.model.eval()  # dropout would make the ratio to the policy that sampled a matter of chance
         updates = [part for part in split(groups, self.config.updates_per_step) if any(part)]
-        stats = [self._update([row for group in part for row in group], temperature) for part in updates]
+        stats = [self._update(part, temperature) for part in updates]
         return {name: sum(s[name] for s in stats) / len(stats) for name in stats[0]} if stats else {}
 
-    def _update(self, rows: Sequence[Row], temperature: float) -> dict[str, float]:
+    def _update(self, groups: Sequence[Sequence[Row]], temperature: float) -> dict[str, float]:
         config = self.config
-        denominator = sum(len(row.completion_ids) for row in rows) if config.aggregate == "token" else len(rows)
+        lengths = [len(row.completion_ids) for group in groups for row in group]
+        denominator = sum(lengths) if config.aggregate == "token" else len(lengths)
+
+        def weight(row: Row) -> float:
+            return token_weight(len(row.completion_ids), config.aggregate, denominator)
+
         # A row of advantage 0 has no gradient; it counts in the denominator but needs no forward pass.
-        active = [row for row in rows if row.advantage != 0 or self.reference is not None]
+        active = [[row for row in group if row.advantage != 0 or self.reference is not None] for group in groups]
+        packs = [pack for group in active if group for pack in self._packs(merge(group), temperature)]
         totals = dict.fromkeys(("loss", "entropy", "clip_fraction", "kl", "old_kl"), 0.0)
         tokens = 0
-        for micro in micro_batches(active, config.micro_batch_tokens):
-            batch = Batch.of(micro, self.accelerator.device)
-            logprobs_RT, entropy_RT = self.logprobs(self.model, batch, temperature)
-            reference_RT = None
+        for micro in micro_batches(packs, config.micro_batch_tokens):
+            batch = Batch.of(micro, weight, self.accelerator.device)
+            logprobs_SK, entropy_SK = self.logprobs(self.model, batch, temperature)
+            reference_SK = None
             if self.reference is not None:
                 with torch.no_grad(), self.accelerator.autocast():
-                    reference_RT, _ = self.logprobs(self.reference, batch, temperature)
-            weights_RT = token_weights(batch.mask_RT, config.aggregate, denominator)
+                    reference_SK, _ = self.logprobs(self.reference, batch, temperature)
             result = policy_loss(
-                logprobs_RT,
-                batch.old_logprobs_RT,
-                batch.advantages_R,
-                weights_RT,
+                logprobs_SK,
+                batch.old_logprobs_SK,
+                batch.advantages_SK,
+                batch.weights_SK,
                 config.clip_low,
                 config.clip_high,
-                reference_RT,
+                reference_SK,
                 config.kl_coef,
             )
             self.accelerator.backward(result.loss)
-            tokens += int(batch.mask_RT.sum())
+            tokens += int(batch.counts_SK.sum())
             totals["loss"] += float(result.loss.detach())
-            totals["entropy"] += float((entropy_RT * batch.mask_RT).sum())
-            totals["clip_fraction"] += float(result.clipped)
-            totals["kl"] += float(result.kl)
-            totals["old_kl"] += float(((batch.old_logprobs_RT - logprobs_RT.detach()) * batch.mask_RT).sum())
+            totals["entropy"] += float((entropy_SK * batch.counts_SK).sum())
+            totals["clip_fraction"] += float((result.clipped_RT * batch.counts_SK).sum())
+            totals["kl"] += float((result.kl_RT * batch.counts_SK).sum())
+            totals["old_kl"] += float(((batch.old_logprobs_SK - logprobs_SK.detach()) * batch.counts_SK).sum())
         norm = float(self.accelerator.clip_grad_norm_(self.model.parameters(), config.grad_clip or float("inf")))
         if not math.isfinite(norm):
             self.optimizer.zero_grad()
@@ -151,16 +128,45 @@ class Learner:
 
     @staticmethod
     def logprobs(model: Any, batch: Batch, temperature: float) -> tuple[Tensor, Tensor]:
-        """Log-probabilities and entropies of the completion tokens, both [R, T]."""
-        length = batch.mask_RT.shape[1]
+        """Log-probabilities and entropies of the targets, both [S, K]."""
         output = model(
-            input_ids=batch.ids_RL,
-            attention_mask=batch.attention_RL,
-            position_ids=(batch.attention_RL.cumsum(dim=1) - 1).clamp(min=0),
-            logits_to_keep=length + 1,
+            input_ids=batch.ids_SL,
+            attention_mask=batch.attention,
+            position_ids=batch.positions_SL,
+            logits_to_keep=batch.targets_SK.shape[1],
             use_cache=False,
         )
-        return logprobs_and_entropy(output.logits[:, :-1], batch.ids_RL[:, -length:], temperature)
+        return logprobs_and_entropy(output.logits, batch.targets_SK, temperature)
+
+    def _packs(self, rows: Pack, temperature: float) -> Iterator[Pack]:
+        """How to compute the completions of one prompt: together where that is cheaper and this model can."""
+        if self._shares_prompts is None and len(rows) > 1:
+            self._shares_prompts = self._can_share_prompts(rows[:2], temperature)
+        if not self._shares_prompts:
+            return iter([row] for row in rows)
+        config = self.policy.config.get_text_config()
+        token_cost = sum(p.numel() for p in self.policy.parameters())
+        pair_cost = 2 * config.hidden_size * config.num_hidden_layers
+        return make_packs(rows, self.config.micro_batch_tokens, token_cost, pair_cost)
+
+    @torch.no_grad()
+    def _can_share_prompts(self, rows: Pack, temperature: float) -> bool:
+        """Whether this model gives a packed completion the log-probabilities it gives it alone.
+
+        Not all do: sliding windows, linear attention and some attention backends have no use for our mask. So it
+        is tried, on real rows, before it is relied on. A window can be wider than these rows and narrower than
+        those to come, so that models with one are not tried at all.
+        """
+        layers = DynamicCache(config=self.policy.config).layers
+        if self.policy.config._attn_implementation != "sdpa" or any(
+            type(layer) is not DynamicLayer for layer in layers
+        ):
+            return False
+        device = self.accelerator.device
+        together, _ = self.logprobs(self.model, Batch.of([rows], lambda row: 1.0, device), temperature)
+        apart = [self.logprobs(self.model, Batch.of([[row]], lambda row: 1.0, device), temperature)[0] for row in rows]
+        tolerance = 0.1 if self.accelerator.mixed_precision == "bf16" else 1e-3
+        return torch.allclose(together, torch.cat(apart, dim=1), atol=tolerance)
 
     @property
     def policy(self) -> Any:
@@ -180,18 +186,3 @@ def split(groups: Sequence[Sequence[Row]], parts: int) -> Iterator[Sequence[Sequ
     """Divides groups into `parts` runs of nearly equal number."""
     for part in range(parts):
         yield groups[part * len(groups) // parts : (part + 1) * len(groups) // parts]
-
-
-def micro_batches(rows: Sequence[Row], max_tokens: int) -> Iterator[list[Row]]:
-    """Rows of similar length together, each batch within `max_tokens` padded tokens (one row may exceed it)."""
-    batch: list[Row] = []
-    prompt = completion = 0
-    for row in sorted(rows, key=lambda row: (len(row.completion_ids), len(row.prompt_ids))):
-        wider = max(prompt, len(row.prompt_ids)), max(completion, len(row.completion_ids))
-        if batch and sum(wider) * (len(batch) + 1) > max_tokens:
-            yield batch
-            batch, wider = [], (len(row.prompt_ids), len(row.completion_ids))
-        batch.append(row)
-        prompt, completion = wider
-    if batch:
-        yield batch

@@ -1,6 +1,7 @@
 """The losses of the learner: pure functions over tensors.
 
-Shape suffixes: R rows (completions of one micro-batch), T completion tokens, right-padded.
+Shape suffixes: R rows of a micro-batch, T columns that hold completion tokens or padding, V vocabulary. Whether a row
+holds one completion or several makes no difference here.
 """
 
 from __future__ import annotations
@@ -12,39 +13,36 @@ from torch import Tensor
 
 
 class PolicyLoss(NamedTuple):
-    """A micro-batch's share of the loss, and what to report of it (sums, to be divided by the token count).
+    """A micro-batch's share of the loss, and what to report of it.
 
     Attributes:
         loss: Scalar; the shares of all micro-batches of an update add up to the loss of the update.
-        clipped: Number of tokens whose ratio was clipped.
-        kl: Sum over tokens of the estimated KL(policy || reference); 0 without a reference.
+        clipped_RT: Whether the ratio of a token was clipped [R, T].
+        kl_RT: Estimated KL(policy || reference) of a token in nats [R, T]; 0 without a reference.
     """
 
     loss: Tensor
-    clipped: Tensor
-    kl: Tensor
+    clipped_RT: Tensor
+    kl_RT: Tensor
 
 
-def token_weights(mask_RT: Tensor, aggregate: Literal["token", "sequence"], denominator: float) -> Tensor:
-    """Weight of each token in the loss [R, T]; over a whole update the weights sum to 1.
+def token_weight(length: int, aggregate: Literal["token", "sequence"], denominator: float) -> float:
+    """Weight in the loss of each token of a completion; over a whole update the weights of all tokens sum to 1.
 
     Args:
-        mask_RT: 1 for completion tokens, 0 for padding.
+        length: Tokens of the completion.
         aggregate: `token`: every token weighs the same (DAPO, arXiv:2503.14476, eq. 8). `sequence`: every
             completion weighs the same, its tokens share that (GRPO, arXiv:2402.03300, eq. 3).
         denominator: Tokens, or completions, of the *whole update*, so that neither the split into micro-batches
             nor padding changes the loss.
     """
-    if aggregate == "token":
-        return mask_RT / denominator
-    lengths_R1 = mask_RT.sum(dim=1, keepdim=True).clamp(min=1)
-    return mask_RT / lengths_R1 / denominator
+    return 1.0 / denominator if aggregate == "token" else 1.0 / (length * denominator)
 
 
 def policy_loss(
     logprobs_RT: Tensor,
     old_logprobs_RT: Tensor,
-    advantages_R: Tensor,
+    advantages_RT: Tensor,
     weights_RT: Tensor,
     clip_low: float,
     clip_high: float,
@@ -61,8 +59,8 @@ def policy_loss(
     Args:
         logprobs_RT: log π of each sampled token under the policy being updated [R, T].
         old_logprobs_RT: The same under the policy that sampled [R, T].
-        advantages_R: One advantage per completion [R].
-        weights_RT: From `token_weights` [R, T]; 0 on padding.
+        advantages_RT: The advantage of each token's completion [R, T].
+        weights_RT: From `token_weight` [R, T]; 0 on padding.
         clip_low: Lower clip distance, in [0, 1].
         clip_high: Upper clip distance, at least 0.
         reference_logprobs_RT: log π_ref of each token [R, T]; only with `kl_coef` above 0.
@@ -71,18 +69,16 @@ def policy_loss(
     mask_RT = weights_RT > 0
     # Padding may hold anything, so it is zeroed before exp(), not after.
     ratio_RT = torch.where(mask_RT, logprobs_RT - old_logprobs_RT, 0.0).exp()
-    advantages_R1 = advantages_R.unsqueeze(1)
-    plain_RT = ratio_RT * advantages_R1
-    clipped_RT = ratio_RT.clamp(1 - clip_low, 1 + clip_high) * advantages_R1
+    plain_RT = ratio_RT * advantages_RT
+    clipped_RT = ratio_RT.clamp(1 - clip_low, 1 + clip_high) * advantages_RT
     per_token_RT = -torch.minimum(plain_RT, clipped_RT)
-    kl = torch.zeros((), device=logprobs_RT.device)
+    kl_RT = torch.zeros_like(logprobs_RT)
     if reference_logprobs_RT is not None:
         log_ratio_RT = torch.where(mask_RT, reference_logprobs_RT - logprobs_RT, 0.0)
         kl_RT = log_ratio_RT.exp() - log_ratio_RT - 1
         per_token_RT = per_token_RT + kl_coef * kl_RT
-        kl = (kl_RT * mask_RT).sum().detach()
-    was_clipped = ((clipped_RT < plain_RT) & mask_RT).sum().detach()
-    return PolicyLoss((per_token_RT * weights_RT).sum(), was_clipped, kl)
+    loss = torch.where(mask_RT, per_token_RT * weights_RT, 0.0).sum()
+    return PolicyLoss(loss, (clipped_RT < plain_RT) & mask_RT, kl_RT.detach())
 
 
 def logprobs_and_entropy(logits_RTV: Tensor, ids_RT: Tensor, temperature: float) -> tuple[Tensor, Tensor]:

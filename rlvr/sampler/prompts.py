@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from rlvr.errors import DataError
+from jinja2 import TemplateError
+
+from rlvr.errors import ConfigError, DataError
 from rlvr.types import Message, Sample, Task
 
 
@@ -21,10 +23,17 @@ def encode_prompt(tokenizer: Any, sample: Sample, task: Task) -> list[int]:
 
     Raises:
         DataError: The prompt has no tokens.
+        ConfigError: The chat template refuses it.
     """
     chat = messages(sample, task)
     if tokenizer.chat_template:
-        text = tokenizer.apply_chat_template(chat, tokenize=False, add_generation_prompt=True)
+        try:
+            text = tokenizer.apply_chat_template(chat, tokenize=False, add_generation_prompt=True)
+        except TemplateError as error:
+            raise ConfigError(
+                f"the model's chat template refuses the prompt of sample `{sample.id}`: {error}",
+                "many templates know no system role, or want user and assistant to take turns",
+            ) from error
         ids = tokenizer.encode(text, add_special_tokens=False)
     else:
         ids = tokenizer.encode("\n\n".join(message["content"] for message in chat))

@@ -1,8 +1,10 @@
 """Sampling with transformers: one decoding loop over the model in memory, for any causal LM and any device.
 
-The prompts of a batch are prefilled once each and their cache is repeated for the group. A completion is yielded
-at the token that ends it, and rows that have ended leave the batch. The model is the learner's own object, so its
-weights are fresh by construction.
+A group is decoded as a tree: its prompt is prefilled once, and completions share a row of the batch for as long as they
+have drawn the same tokens. A completion is yielded at the token that ends it, and rows that have ended leave the batch.
+The model is the learner's own object, so its weights are fresh by construction.
+
+Shape suffixes: R rows of the batch, T columns, V vocabulary, N completions asked for, L of them still being written.
 """
 
 from __future__ import annotations
@@ -13,6 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor
 from transformers import DynamicCache
+from transformers.cache_utils import DynamicLayer
 
 from rlvr.errors import ConfigError
 from rlvr.types import Completion, SamplingParams
@@ -35,6 +38,7 @@ class TransformersSampler:
         self.tokenizer = tokenizer
         self.batch_size = batch_size
         self.ends = end_tokens(model, tokenizer)
+        self.takes_masks = model.config._attn_implementation == "sdpa"
 
     def sample(
         self, prompts: Sequence[Sequence[int]], group_size: int, params: SamplingParams
@@ -70,7 +74,7 @@ class TransformersSampler:
                 f"lower `--sampler.max-tokens` to {context - longest}" if longest < context else "shorten the prompts",
             )
 
-    @torch.no_grad()
+    @torch.inference_mode()
     def _decode(
         self,
         indices: list[int],
@@ -79,51 +83,55 @@ class TransformersSampler:
         params: SamplingParams,
         generator: torch.Generator,
     ) -> Iterator[tuple[int, Completion]]:
-        """Decodes `repeats[k]` completions of `prompts[indices[k]]`, all in one batch of B rows."""
+        """Decodes `repeats[k]` completions of `prompts[indices[k]]`, N in all, as a tree.
+
+        A row of the model's batch is a *prefix*, not a completion: completions that have drawn the same tokens so
+        far share one. So a group starts as one row and takes another only where its completions part.
+        """
         device = self.model.device
-        ids_PT, mask_PT = pad_left([prompts[i] for i in indices], device)
+        ids_RT, mask_RT = pad_left([prompts[i] for i in indices], device)
         cache = DynamicCache(config=self.model.config)
-        logits_PV = self._forward(ids_PT, mask_PT, cache)
-        row_of_B = torch.repeat_interleave(
-            torch.arange(len(indices), device=device), torch.tensor(repeats, device=device)
-        )
-        logits_BV = logits_PV[row_of_B]
-        mask_BT = mask_PT[row_of_B]
-        cache.batch_select_indices(row_of_B)
-        owner_B = torch.tensor(indices, device=device)[row_of_B]
-
-        size = len(owner_B)
-        tokens_BT = torch.zeros(size, params.max_tokens, dtype=torch.long, device=device)
-        logprobs_BT = torch.zeros(size, params.max_tokens, device=device)
+        cache.layers = [RoomyLayer() if type(layer) is DynamicLayer else layer for layer in cache.layers]
+        logits_RV = self._forward(ids_RT, mask_RT, cache)
+        row_L = torch.repeat_interleave(torch.tensor(repeats, device=device))  # of the L completions still written
+        live_L = torch.arange(len(row_L), device=device)
+        owner_N = [index for index, count in zip(indices, repeats, strict=True) for _ in range(count)]
+        tokens_NT = torch.zeros(len(row_L), params.max_tokens, dtype=torch.long, device=device)
+        logprobs_NT = torch.zeros(len(row_L), params.max_tokens, device=device)
         ends = torch.tensor(sorted(self.ends), device=device)
-        alive_B = torch.ones(size, dtype=torch.bool, device=device)
         for t in range(params.max_tokens):
-            tokens_B, tokens_logprob_B = draw(logits_BV, params, generator)
-            tokens_BT[:, t] = tokens_B
-            logprobs_BT[:, t] = tokens_logprob_B
-            stopped_B = torch.isin(tokens_B, ends)
-            ended_B = alive_B & (stopped_B if t + 1 < params.max_tokens else torch.ones_like(alive_B))
-            if ended_B.any():
-                yield from self._completions(ended_B, stopped_B, owner_B, tokens_BT[:, : t + 1], logprobs_BT)
-                alive_B = alive_B & ~ended_B
-                remaining = int(alive_B.sum())
-                if remaining == 0:
-                    break
-                if remaining <= (1 - COMPACT_SHARE) * len(alive_B):
-                    keep = alive_B.nonzero().squeeze(1)
-                    cache.batch_select_indices(keep)
-                    tokens_B, mask_BT, owner_B = tokens_B[keep], mask_BT[keep], owner_B[keep]
-                    tokens_BT, logprobs_BT, alive_B = tokens_BT[keep], logprobs_BT[keep], alive_B[keep]
-            mask_BT = torch.cat([mask_BT, torch.ones_like(mask_BT[:, :1])], dim=1)
-            logits_BV = self._forward(tokens_B.unsqueeze(1), mask_BT, cache)
+            tokens_L, logprobs_L = draw(logits_RV, row_L, params, generator)
+            tokens_NT[live_L, t] = tokens_L
+            logprobs_NT[live_L, t] = logprobs_L
+            stopped_L = torch.isin(tokens_L, ends)
+            ended_L = stopped_L if t + 1 < params.max_tokens else torch.ones_like(stopped_L)
+            if ended_L.any():
+                done = live_L[ended_L]
+                yield from self._completions(
+                    [owner_N[n] for n in done.tolist()],
+                    tokens_NT[done, : t + 1].tolist(),
+                    logprobs_NT[done, : t + 1].tolist(),
+                    stopped_L[ended_L].tolist(),
+                )
+                live_L, row_L, tokens_L = live_L[~ended_L], row_L[~ended_L], tokens_L[~ended_L]
+                if not len(live_L):
+                    return
+            row_L, parent_R, tokens_R = branch(row_L, tokens_L, *logits_RV.shape)
+            if parent_R is not None:
+                cache.batch_select_indices(parent_R)
+                mask_RT = mask_RT[parent_R]
+            mask_RT = torch.cat([mask_RT, torch.ones_like(mask_RT[:, :1])], dim=1)
+            logits_RV = self._forward(tokens_R.unsqueeze(1), mask_RT, cache)
 
-    def _forward(self, ids_BT: Tensor, mask_BT: Tensor, cache: DynamicCache) -> Tensor:
-        """Next-token logits [B, V] after feeding `ids_BT`, the last columns of what `mask_BT` covers."""
-        positions_BT = (mask_BT.cumsum(dim=1) - 1).clamp(min=0)[:, -ids_BT.shape[1] :]
+    def _forward(self, ids_RT: Tensor, mask_RT: Tensor, cache: DynamicCache) -> Tensor:
+        """Next-token logits [B, V] after feeding `ids_RT`, the last columns of what `mask_RT` covers."""
+        positions_RT = (mask_RT.cumsum(dim=1) - 1).clamp(min=0)[:, -ids_RT.shape[1] :]
+        one_at_a_time = ids_RT.shape[1] == 1 and all(type(layer) is RoomyLayer for layer in cache.layers)
         output = self.model(
-            input_ids=ids_BT,
-            attention_mask=mask_BT,
-            position_ids=positions_BT,
+            input_ids=ids_RT,
+            # With full attention everywhere, a single new token looks at all there is: no mask to be worked out.
+            attention_mask=mask_RT.bool()[:, None, None, :] if one_at_a_time and self.takes_masks else mask_RT,
+            position_ids=positions_RT,
             past_key_values=cache,
             use_cache=True,
             logits_to_keep=1,
@@ -131,40 +139,95 @@ class TransformersSampler:
         return output.logits[:, -1].float()
 
     def _completions(
-        self, ended_B: Tensor, stopped_B: Tensor, owner_B: Tensor, tokens_BT: Tensor, logprobs_BT: Tensor
+        self, owners: list[int], ids: list[list[int]], logprobs: list[list[float]], stopped: list[bool]
     ) -> Iterator[tuple[int, Completion]]:
-        rows = ended_B.nonzero().squeeze(1)
-        tokens = tokens_BT[rows].tolist()
-        logprobs = logprobs_BT[rows, : tokens_BT.shape[1]].tolist()
-        texts = self.tokenizer.batch_decode(tokens, skip_special_tokens=True)
-        stops = stopped_B[rows].tolist()
-        owners = owner_B[rows].tolist()
-        for owner, text, ids, lps, stop in zip(owners, texts, tokens, logprobs, stops, strict=True):
-            yield owner, Completion(text, tuple(ids), tuple(lps), "stop" if stop else "length")
+        texts = self.tokenizer.batch_decode(ids, skip_special_tokens=True)
+        for owner, text, tokens, values, stop in zip(owners, texts, ids, logprobs, stopped, strict=True):
+            yield owner, Completion(text, tuple(tokens), tuple(values), "stop" if stop else "length")
 
     def close(self) -> None:
         """Nothing to release: the model belongs to the caller."""
 
 
-def draw(logits_BV: Tensor, params: SamplingParams, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-    """Samples one token per row; returns ids [B] and their log-probabilities [B].
+class RoomyLayer(DynamicLayer):
+    """A cache layer with room for tokens to come: appending writes in place instead of copying the whole layer."""
+
+    def update(self, key_states: Tensor, value_states: Tensor, *args: Any, **kwargs: Any) -> tuple[Tensor, Tensor]:
+        """Appends; returns all keys and values, [B, heads, T, width] each, as views of the layer's buffers."""
+        if not self.is_initialized:
+            self.lazy_initialization(key_states, value_states)
+            self._buffers = self._make_room(key_states[:, :, :0], value_states[:, :, :0], key_states.shape[2])
+        old, new = self.get_seq_length(), self.get_seq_length() + key_states.shape[2]
+        if new > self._buffers[0].shape[2]:
+            self._buffers = self._make_room(self.keys, self.values, new)
+        for buffer, states in zip(self._buffers, (key_states, value_states), strict=True):
+            buffer[:, :, old:new] = states
+        self.keys, self.values = self._buffers[0][:, :, :new], self._buffers[1][:, :, :new]
+        return self.keys, self.values
+
+    def batch_select_indices(self, indices: Tensor) -> None:
+        """Keeps the rows `indices`, in that order and as often as they are named."""
+        if length := self.get_seq_length():
+            self._buffers = self._buffers[0][indices], self._buffers[1][indices]
+            self.keys, self.values = self._buffers[0][:, :, :length], self._buffers[1][:, :, :length]
+
+    def _make_room(self, keys: Tensor, values: Tensor, length: int) -> tuple[Tensor, Tensor]:
+        """Buffers for `length` tokens and some room, filled with what there is."""
+        buffers = []
+        for states in (keys, values):
+            rows, heads, filled, width = states.shape
+            buffer = states.new_empty(rows, heads, length + max(16, length // 4), width)
+            buffer[:, :, :filled] = states
+            buffers.append(buffer)
+        return buffers[0], buffers[1]
+
+
+def draw(logits_RV: Tensor, row_L: Tensor, params: SamplingParams, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+    """Samples one token for each of L completions, from the row it stands at; returns ids and log-probabilities [L].
 
     Log-probabilities are of the full softmax at the sampling temperature, which is what the learner's ratio is
     taken against; greedy decoding reports those at temperature 1.
     """
     if params.temperature == 0:
-        ids_B = logits_BV.argmax(dim=-1)
-        logprobs_BV = logits_BV.log_softmax(dim=-1)
-        return ids_B, logprobs_BV.gather(1, ids_B.unsqueeze(1)).squeeze(1)
-    logprobs_BV = (logits_BV / params.temperature).log_softmax(dim=-1)
-    probabilities_BV = logprobs_BV.exp()
+        ids_L = logits_RV.argmax(dim=-1)[row_L]
+        return ids_L, logits_RV.log_softmax(dim=-1)[row_L, ids_L]
+    logprobs_RV = (logits_RV / params.temperature).log_softmax(dim=-1)
+    probabilities_RV = logprobs_RV.exp()
     if params.top_p < 1:
-        sorted_BV, order_BV = probabilities_BV.sort(dim=-1, descending=True)
-        outside_BV = sorted_BV.cumsum(dim=-1) - sorted_BV >= params.top_p
-        sorted_BV = sorted_BV.masked_fill(outside_BV, 0.0)
-        probabilities_BV = torch.zeros_like(probabilities_BV).scatter(1, order_BV, sorted_BV)
-    ids_B = torch.multinomial(probabilities_BV, 1, generator=generator).squeeze(1)
-    return ids_B, logprobs_BV.gather(1, ids_B.unsqueeze(1)).squeeze(1)
+        sorted_RV, order_RV = probabilities_RV.sort(dim=-1, descending=True)
+        outside_RV = sorted_RV.cumsum(dim=-1) - sorted_RV >= params.top_p
+        probabilities_RV = torch.zeros_like(sorted_RV).scatter(1, order_RV, sorted_RV.masked_fill(outside_RV, 0.0))
+    # By the inverse of the distribution function: one random number a completion, where torch.multinomial draws V.
+    # In float64 (which MPS has not), as a float32 sum over a large vocabulary would lose its rarest tokens.
+    wide = torch.float32 if row_L.device.type == "mps" else torch.float64
+    cumulative_LV = probabilities_RV.cumsum(dim=-1, dtype=wide)[row_L]
+    u_L1 = torch.rand(len(row_L), 1, dtype=wide, device=row_L.device, generator=generator)
+    ids_L = torch.searchsorted(cumulative_LV, u_L1 * cumulative_LV[:, -1:], right=True).squeeze(1)
+    ids_L = ids_L.clamp(max=logits_RV.shape[1] - 1)
+    return ids_L, logprobs_RV[row_L, ids_L]
+
+
+def branch(row_L: Tensor, tokens_L: Tensor, rows: int, vocabulary: int) -> tuple[Tensor, Tensor | None, Tensor]:
+    """Grows the tree of prefixes by the tokens that L completions drew.
+
+    Args:
+        row_L: The row that each completion stands at, in [0, rows).
+        tokens_L: The token it drew.
+        rows: Rows R there are now; some may have no completion any more.
+        vocabulary: Size of the vocabulary.
+
+    Returns:
+        The row each completion stands at from now on [L]; the present row that each new row continues [R'], or
+        None where the rows stay as they are; and the next token of each row [R'].
+    """
+    keys_R, new_row_L = torch.unique(row_L * vocabulary + tokens_L, return_inverse=True)
+    parent_R, tokens_R = keys_R // vocabulary, keys_R % vocabulary
+    parted = bool((parent_R[1:] == parent_R[:-1]).any())
+    if not parted and len(parent_R) > (1 - COMPACT_SHARE) * rows:  # too few rows have ended to be worth a copy
+        kept_R = torch.zeros(rows, dtype=torch.long, device=row_L.device)
+        kept_R[parent_R] = tokens_R
+        return row_L, None, kept_R
+    return new_row_L, parent_R, tokens_R
 
 
 def pad_left(rows: Sequence[Sequence[int]], device: torch.device) -> tuple[Tensor, Tensor]:

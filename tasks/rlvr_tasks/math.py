@@ -136,8 +136,16 @@ math = Task(
     verifier="math",
     load=load,
     description="procedural arithmetic in 7 levels, from 3 + 4 to 3x + 4 = 19",
-    defaults={
+    defaults={  # for the starter model on two CPU cores
         "model": "starter",
+        "steps": 50,
+        "sampler.group_size": 16,
+        "sampler.prompts_per_step": 32,
         "sampler.max_tokens": 32,
+        "learner.lr": 7e-4,
+        "learner.warmup_steps": 2,
+        "learner.schedule": "cosine",
+        "learner.micro_batch_tokens": 2048,
+        "eval.limit": 0,
     },
 )

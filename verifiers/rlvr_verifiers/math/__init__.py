@@ -19,7 +19,11 @@ _SHOWN = 120
 _CHOICE = re.compile(r"\s*(?:\\text(?:bf)?\{)?\s*\(?[A-Z]\)?\s*\}?\s*")
 
 
-@verifier("math", reference=["answer"])
+def _boxed(sample: Sample) -> str:
+    return f"\\boxed{{{sample.answer}}}"
+
+
+@verifier("math", reference=["answer"], gold=_boxed)
 def math(
     completion: Completion,
     sample: Sample,
