@@ -114,9 +114,7 @@ def completion_tokens(pack: Pack) -> int:
 
 def merge(rows: Sequence[Row]) -> Pack:
     """The different rows of one prompt, in order of appearance, with how often each is there."""
-    counts: dict[tuple[tuple[int, ...], float], int] = Counter((row.completion_ids, row.advantage) for row in rows)
-    first = {(row.completion_ids, row.advantage): row for row in reversed(rows)}
-    return [(first[key], count) for key, count in counts.items()]
+    return list(Counter(rows).items())
 
 
 def make_packs(rows: Pack, max_tokens: int, token_cost: float, pair_cost: float) -> Iterator[Pack]:
@@ -137,7 +135,7 @@ def make_packs(rows: Pack, max_tokens: int, token_cost: float, pair_cost: float)
 
     sizes = [n for n in range(1, len(rows) + 1) if n == 1 or prompt + n * completion <= max_tokens]
     size = min(sizes, key=cost)
-    pack: list[Row] = []
+    pack: list[tuple[Row, int]] = []
     for row in rows:
         if pack and (len(pack) == size or prompt + completion_tokens([*pack, row]) > max_tokens):
             yield pack

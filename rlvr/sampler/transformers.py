@@ -152,6 +152,9 @@ class TransformersSampler:
 class RoomyLayer(DynamicLayer):
     """A cache layer with room for tokens to come: appending writes in place instead of copying the whole layer."""
 
+    keys: Tensor
+    values: Tensor
+
     def update(self, key_states: Tensor, value_states: Tensor, *args: Any, **kwargs: Any) -> tuple[Tensor, Tensor]:
         """Appends; returns all keys and values, [B, heads, T, width] each, as views of the layer's buffers."""
         if not self.is_initialized:

@@ -18,7 +18,7 @@ from rlvr import Completion, DataError, RunStopped, Sample, SamplingParams, Verd
 from rlvr.advantage import group_advantages
 from rlvr.config import LearnerConfig
 from rlvr.learner import checkpoint
-from rlvr.learner.batch import Pack, make_packs, micro_batches
+from rlvr.learner.batch import Pack, make_packs, merge, micro_batches
 from rlvr.learner.learner import Learner, split
 from rlvr.rollout import Group, Row, State
 from rlvr.sampler.transformers import TransformersSampler
@@ -154,6 +154,14 @@ def check_gradient(recorder: Recorder, groups: Sequence[Sequence[Row]], config: 
     assert stats["loss"] == pytest.approx(loss, abs=1e-5)
     assert stats["grad_norm"] == pytest.approx(math.sqrt(sum(g.square().sum().item() for g in gradient)), rel=1e-4)
     assert same(recorder.gradients[-1], gradient, 1e-5 * stats["grad_norm"])
+
+
+def test_a_completion_that_was_sampled_three_times_counts_three_times(
+    fresh_model: Callable[..., Any], groups: list[list[Row]], accelerator: Any
+) -> None:
+    repeated = [[group[0], *group, group[0]] for group in groups]
+    recorder = Recorder(fresh_model(), CONFIG, accelerator)
+    check_gradient(recorder, repeated, CONFIG)
 
 
 def test_with_a_reference_the_gradient_has_the_kl_term(
@@ -382,7 +390,7 @@ def row(prompt: int, completion: int, name: int = 0) -> Row:
 
 
 def tokens(pack: Pack) -> int:
-    return len(pack[0].prompt_ids) + sum(len(row.completion_ids) for row in pack)
+    return sum(len(row.completion_ids) for row, _ in pack)
 
 
 PACKS = st.lists(st.tuples(st.integers(1, 9), st.lists(st.integers(1, 9), min_size=1, max_size=3)), max_size=8)
@@ -390,11 +398,13 @@ PACKS = st.lists(st.tuples(st.integers(1, 9), st.lists(st.integers(1, 9), min_si
 
 @given(PACKS, st.integers(1, 80))
 def test_micro_batches_take_every_pack_once_and_keep_to_the_limit(lengths: list[Any], limit: int) -> None:
-    packs = [[row(prompt, n, i) for n in completions] for i, (prompt, completions) in enumerate(lengths)]
+    packs: list[Pack] = [
+        [(row(prompt, n, i), 1) for n in completions] for i, (prompt, completions) in enumerate(lengths)
+    ]
     found = list(micro_batches(packs, limit))
     assert sorted(id(pack) for batch in found for pack in batch) == sorted(map(id, packs))
     for batch in found:
-        width = max(len(pack[0].prompt_ids) for pack in batch) + max(tokens(p) - len(p[0].prompt_ids) for p in batch)
+        width = max(len(pack[0][0].prompt_ids) for pack in batch) + max(map(tokens, batch))
         assert len(batch) == 1 or width * len(batch) <= limit
 
 
@@ -407,19 +417,29 @@ def test_micro_batches_take_every_pack_once_and_keep_to_the_limit(lengths: list[
 def test_packs_take_every_row_once_and_keep_to_the_limit(
     prompt: int, completions: list[int], limit: int, attention: float
 ) -> None:
-    rows = [row(prompt, n, i) for i, n in enumerate(completions)]
+    rows = [(row(prompt, n, i), i) for i, n in enumerate(completions, start=1)]
     packs = list(make_packs(rows, limit, 1.0, attention))
-    assert [row for pack in packs for row in pack] == rows
-    assert all(len(pack) == 1 or tokens(pack) <= limit for pack in packs)
+    assert [counted for pack in packs for counted in pack] == rows
+    assert all(len(pack) == 1 or prompt + tokens(pack) <= limit for pack in packs)
 
 
 def test_the_longer_the_prompt_the_more_completions_share_it() -> None:
     def size(prompt: int) -> int:
-        return len(next(make_packs([row(prompt, 10)] * 16, 10**6, 1e6, 1e3)))
+        return len(next(make_packs([(row(prompt, 10), 1)] * 16, 10**6, 1e6, 1e3)))
 
     sizes = [size(prompt) for prompt in (1, 10, 100, 1000)]
     assert sizes == sorted(sizes)
     assert sizes[0] < sizes[-1]
+
+
+def test_only_rows_that_are_the_same_in_everything_are_merged() -> None:
+    first = Row((3,), (4, 5), (-1.0, -2.0), 0.5)
+    others = [
+        replace(first, completion_ids=(4, 6)),
+        replace(first, advantage=-0.5),
+        replace(first, old_logprobs=(-1.0, -2.5)),
+    ]
+    assert merge([first, *others, first, first]) == [(first, 3), *((other, 1) for other in others)]
 
 
 @given(st.integers(0, 20), st.integers(1, 6))

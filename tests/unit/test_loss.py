@@ -41,7 +41,7 @@ def loss_of_ratio(ratio: float, advantage: float, **options: Any) -> tuple[float
     )
     result.loss.backward()
     assert logprob.grad is not None
-    return result.loss.item(), logprob.grad.item(), int(result.clipped)
+    return result.loss.item(), logprob.grad.item(), int(result.clipped_RT)
 
 
 # ----------------------------------------------------------------------------------------------------- by hand
@@ -97,7 +97,7 @@ def test_the_kl_term_is_the_k3_estimator() -> None:
         logprobs, logprobs, torch.zeros(1, 1).double(), weights, **CLIP, reference_logprobs_RT=reference, kl_coef=0.1
     )
     kl = 0 + (math.e - 1 - 1) + (math.exp(-2) + 2 - 1)
-    assert result.kl.item() == pytest.approx(kl)
+    assert result.kl_RT.tolist()[0] == pytest.approx([0, math.e - 2, math.exp(-2) + 1])
     assert result.loss.item() == pytest.approx(0.1 * kl / 3)
 
 
@@ -120,7 +120,7 @@ def test_the_k3_estimator_has_the_kl_for_its_mean() -> None:
 def test_without_a_reference_there_is_no_kl() -> None:
     logprobs = torch.tensor([[-1.0]])
     assert policy_loss(logprobs, logprobs, torch.ones(1, 1), torch.ones(1, 1), **CLIP, kl_coef=5.0).loss.item() == -1
-    assert policy_loss(logprobs, logprobs, torch.ones(1, 1), torch.ones(1, 1), **CLIP).kl.item() == 0
+    assert policy_loss(logprobs, logprobs, torch.ones(1, 1), torch.ones(1, 1), **CLIP).kl_RT.item() == 0
 
 
 # ------------------------------------------------------------------------------------------------ by other means
@@ -147,32 +147,30 @@ def test_the_gradient_is_that_of_the_loss(aggregate: Aggregate, kl_coef: float) 
         with_kl = {"reference_logprobs_RT": reference, "kl_coef": kl_coef} if kl_coef else {}
         return policy_loss(x, old, advantages, weights, **CLIP, **with_kl).loss  # type: ignore[arg-type]
 
-    assert policy_loss(logprobs, old, advantages, weights, **CLIP).clipped > 0
+    assert policy_loss(logprobs, old, advantages, weights, **CLIP).clipped_RT.sum() > 0
     assert torch.autograd.gradcheck(loss, logprobs.requires_grad_())
 
 
 def loss_and_gradient(
     parts: list[list[int]], seed: int, aggregate: Aggregate, width: int, garbage: float
 ) -> tuple[float, Tensor]:
-    """Loss and gradient of the rows of a problem, taken in `parts`, padded to at least `width` with `garbage`."""
-    logprobs, *others = problem(seed)
-    logprobs.requires_grad_()
+    """Loss and gradient [R, T] of a problem, taken in `parts`, padded to at least `width` with `garbage`."""
     denominator = sum(LENGTHS) if aggregate == "token" else len(LENGTHS)
-    total = 0.0
+    total, gradient = 0.0, torch.zeros(4, 5, dtype=torch.float64)
     for part in parts:
         lengths = [LENGTHS[row] for row in part]
-        weights = weights_of(lengths, aggregate, denominator)
-        more = max(0, width - max(lengths))
-        weights = torch.nn.functional.pad(weights, (0, more))
-        now, then, other, advantages = (
-            torch.nn.functional.pad(tensor[part][:, : max(lengths)], (0, more)) for tensor in (logprobs, *others)
-        )
-        now, then, other = (torch.where(weights > 0, x, torch.tensor(garbage).double()) for x in (now, then, other))
+        more = (0, max(0, width - max(lengths)))
+        weights = torch.nn.functional.pad(weights_of(lengths, aggregate, denominator), more)
+        *logprobs, advantages = (torch.nn.functional.pad(x[part][:, : max(lengths)], more) for x in problem(seed))
+        now, then, other = (torch.where(weights > 0, x, torch.tensor(garbage).double()) for x in logprobs)
+        now.requires_grad_()
         result = policy_loss(now, then, advantages, weights, **CLIP, reference_logprobs_RT=other, kl_coef=0.1)
         result.loss.backward()
         total += result.loss.item()
-    assert logprobs.grad is not None
-    return total, logprobs.grad
+        assert now.grad is not None
+        assert (now.grad[weights == 0] == 0).all()
+        gradient[part, : max(lengths)] += now.grad[:, : max(lengths)]
+    return total, gradient
 
 
 @given(

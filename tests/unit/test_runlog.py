@@ -149,12 +149,13 @@ def test_resuming_goes_back_to_the_checkpoint(tmp_path: Path, torn: str) -> None
     assert run.metrics() == [{"step": 0}, {"step": 1}, {"step": 2, "again": True}]
 
 
-def test_resuming_past_a_torn_line_drops_it(tmp_path: Path) -> None:
+@pytest.mark.parametrize("torn", ['{"step": 1, "reward": 0.12', '{"step": 1}'], ids=repr)
+def test_resuming_past_a_torn_line_drops_it(tmp_path: Path, torn: str) -> None:
     with RunLog(tmp_path) as log:
         log.begin("steps = 9\n", 0)
         log.metrics({"step": 0})
     with (tmp_path / "metrics.jsonl").open("a") as file:
-        file.write('{"step": 1, "reward": 0.12')
+        file.write(torn)
     with RunLog(tmp_path, resuming=True) as log:
         log.begin("steps = 9\n", 5)
         log.metrics({"step": 5})

