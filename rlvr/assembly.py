@@ -12,6 +12,7 @@ from typing import Any
 
 import torch
 from accelerate import Accelerator
+from accelerate.state import AcceleratorState
 from accelerate.utils import set_seed
 
 from rlvr.config import ScorerConfig, TrainConfig
@@ -95,6 +96,7 @@ def assemble(config: TrainConfig) -> Parts:
     try:
         scorer.check(task.verifier, task.verifier_options)
         set_seed(config.seed)
+        AcceleratorState._reset_state(reset_partial_state=True)  # an earlier run here may have had another precision
         accelerator = Accelerator(cpu=device.type == "cpu", mixed_precision=precision(config.learner.dtype, device))
         if accelerator.num_processes > 1:
             raise ConfigError(

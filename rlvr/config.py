@@ -86,7 +86,7 @@ class LearnerConfig:
     beta2: float = setting(0.99, "AdamW's second moment decay.", low=0, high=0.99999)
     grad_clip: float = setting(1.0, "Largest global gradient norm; 0 does not clip.", low=0)
     updates_per_step: int = setting(1, "Optimiser updates that one step's rows are split into.", low=1)
-    micro_batch_tokens: int = setting(16384, "Tokens, padding included, in one forward pass at most.", low=1)
+    micro_batch_tokens: int = setting(4096, "Tokens, padding included, in one forward pass at most.", low=1)
     clip_low: float = setting(0.2, "The probability ratio is clipped below at 1 - clip_low.", low=0, high=1)
     clip_high: float = setting(0.2, "The probability ratio is clipped above at 1 + clip_high.", low=0)
     aggregate: Literal["token", "sequence"] = setting(

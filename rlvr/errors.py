@@ -8,6 +8,7 @@
     ├── DataError             3  a data set row or file; names file, line and column
     ├── MissingDependencyError 3  a missing extra, device, sandbox or model
     └── RunStopped            1  the run stopped itself: too many missing verdicts, nothing left to learn from
+        └── Diverged          1  the gradient is not finite
 
 The command line prints `error: <message>` and `hint: <hint>` and exits with `exit_code`; `--debug` adds the
 traceback. Messages name the offending literal in back-ticks and suggest the nearest name.
@@ -77,6 +78,10 @@ class RunStopped(RlvrError):
     """A run that stopped itself: too many missing verdicts, or no group left to learn from."""
 
     exit_code = 1
+
+
+class Diverged(RunStopped):
+    """The gradient is not finite; the update in progress was given up."""
 
 
 def nearest(name: str, known: Iterable[str]) -> str | None:

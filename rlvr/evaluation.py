@@ -9,6 +9,7 @@ from typing import Any
 from rlvr.accuracy import Evaluation, summarize
 from rlvr.assembly import derive_seed, held_out, make_scorer
 from rlvr.config import Resolved, TrainConfig
+from rlvr.interrupt import Interrupt
 from rlvr.learner.policy import choose_device, load_policy
 from rlvr.registry import registry
 from rlvr.sampler.prompts import encode_prompt
@@ -39,6 +40,7 @@ def measure(
     tokenizer: Any,
     sampler: Sampler,
     scorer: Scorer,
+    interrupt: Interrupt | None = None,
 ) -> Evaluation:
     """Samples `config.eval.samples` completions of each sample and verifies them while sampling goes on."""
     params = SamplingParams(
@@ -48,4 +50,6 @@ def measure(
     pending: list[list[Future[Verdict]]] = [[] for _ in samples]
     for index, completion in sampler.sample(prompts, config.eval.samples, params):
         pending[index].append(scorer.submit(task.verifier, completion, samples[index], task.verifier_options))
+        if interrupt:
+            interrupt.check()
     return summarize([[future.result() for future in futures] for futures in pending], config.eval.samples)

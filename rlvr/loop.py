@@ -32,7 +32,7 @@ from rlvr.accuracy import Evaluation
 from rlvr.advantage import group_advantages
 from rlvr.assembly import Parts, assemble, derive_seed
 from rlvr.config import Resolved, RewardConfig, flatten, warnings
-from rlvr.errors import RunStopped
+from rlvr.errors import Diverged, RunStopped
 from rlvr.evaluation import measure
 from rlvr.interrupt import Interrupt, Interrupted
 from rlvr.progress import Progress
@@ -63,7 +63,12 @@ def train(config: Resolved | None = None, *, resume: str | Path | None = None, *
     path = Path(resume or resolved.config.out or new_path(resolved.config.task))
     with RunLog(path, resuming=resume is not None) as log, assemble(resolved.config) as parts:
         state = parts.restore(path) if resume else State()
-        log.begin(resolved.toml(), state.step, device=str(parts.learner.accelerator.device))
+        log.begin(
+            resolved.toml(),
+            state.step,
+            device=str(parts.learner.accelerator.device),
+            plugins=list(parts.scorer.registry.plugin_files),
+        )
         with Progress(path, resolved.config.steps) as progress, Interrupt() as interrupt:
             progress.warn(warnings(resolved.config))
             run_steps(parts, state, log, progress, interrupt)
@@ -73,60 +78,56 @@ def train(config: Resolved | None = None, *, resume: str | Path | None = None, *
 def run_steps(parts: Parts, state: State, log: RunLog, progress: Progress, interrupt: Interrupt) -> None:
     """Every step from `state` to the last, with the evaluations before and after."""
     config = parts.config
-    before = Run(log.path).before or measure_now(parts)
-    log.result(before=before)
-    progress.begin(state.step, before)
-    idle = 0
+
+    def save() -> None:
+        log.checkpoint(state.step, parts.checkpoint_writer(state), config.keep_checkpoints)
+
     try:
+        before = Run(log.path).before or measure_now(parts, interrupt)
+        log.result(before=before)
+        progress.begin(state.step, before)
+        idle = 0
         while state.step < config.steps:
             began = time.monotonic()
             batch = collect(parts, state, interrupt)
             log.rollouts(batch.records())
             check_missing(batch.sampled, config.scorer.missing_limit)
+            idle = check_idle(batch, idle)
 
             collected = time.monotonic()
             learned = parts.learner.update([group.rows() for group in batch.groups], config.sampler.temperature)
-            metrics = (
-                batch.metrics()
-                | learned
-                | {
-                    "time/update": time.monotonic() - collected,
-                    "time/step": time.monotonic() - began,
-                }
-            )
+            ended = time.monotonic()
             state = batch.next_state
 
+            metrics = batch.metrics() | learned | {"time/update": ended - collected, "time/step": ended - began}
             if config.eval.every and state.step % config.eval.every == 0:
                 metrics["accuracy"] = measure_now(parts).accuracy
             log.metrics(metrics)
             progress.step(metrics)
-            idle = 0 if any(group.informative for group in batch.groups) else idle + 1
-            if idle == IDLE_STEPS:
-                raise RunStopped(
-                    f"in {IDLE_STEPS} steps in a row no group had rewards that vary",
-                    "the task is too easy or too hard for this model: see `rollouts.jsonl`",
-                )
-            if config.save_every and state.step % config.save_every == 0:
-                log.checkpoint(state.step, parts.checkpoint_writer(state), config.keep_checkpoints)
+            if config.save_every and state.step % config.save_every == 0 and state.step < config.steps:
+                save()
+        save()
+        log.folder("final", parts.save_model)
+        after = measure_now(parts, interrupt)
+    except Diverged:
+        raise  # weights and `state` may be out of step: the last checkpoint is the one to go on from
     except (Interrupted, RunStopped) as stop:
-        log.checkpoint(state.step, parts.checkpoint_writer(state), config.keep_checkpoints)
+        save()
         progress.stopped(state.step)
         if isinstance(stop, Interrupted):
             raise KeyboardInterrupt from None
         raise
-    log.checkpoint(state.step, parts.checkpoint_writer(state), config.keep_checkpoints)
-    log.folder("final", parts.save_model)
-    after = measure_now(parts)
     log.result(before=before, after=after)
     progress.finish(before, after)
 
 
-def measure_now(parts: Parts) -> Evaluation:
+def measure_now(parts: Parts, interrupt: Interrupt | None = None) -> Evaluation:
     """Accuracy of the policy as it is on the held-out split."""
-    return measure(parts.config, parts.task, parts.test_samples, parts.tokenizer, parts.sampler, parts.scorer)
+    task, samples = parts.task, parts.test_samples
+    return measure(parts.config, task, samples, parts.tokenizer, parts.sampler, parts.scorer, interrupt)
 
 
-# ------------------------------------------------------------------------------------- one step: sample to advantage
+# One step, from sampling to advantages
 
 
 def collect(parts: Parts, state: State, interrupt: Interrupt) -> StepBatch:
@@ -212,3 +213,19 @@ def check_missing(groups: Sequence[Group], limit: float) -> None:
             f"{share:.0%} of the step's verdicts are missing, the limit is {limit:.0%}; most often\n{worst}",
             "mend the verifier or its data, or raise `--scorer.missing-limit`",
         )
+
+
+def check_idle(batch: StepBatch, idle: int) -> int:
+    """How many steps in a row had nothing to learn from, this one included.
+
+    Raises:
+        RunStopped: `IDLE_STEPS` of them.
+    """
+    if any(group.informative for group in batch.groups):
+        return 0
+    if idle + 1 == IDLE_STEPS:
+        raise RunStopped(
+            f"in {IDLE_STEPS} steps in a row no group had rewards that vary",
+            "the task is too easy or too hard for this model: see `rollouts.jsonl`",
+        )
+    return idle + 1

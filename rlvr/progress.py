@@ -50,7 +50,7 @@ class Progress:
 
     def begin(self, step: int, before: Evaluation) -> None:
         """Says where the run starts from."""
-        self._say(f"{'resumed after' if step else 'before'} step {step}: held-out accuracy at the start {before}")
+        self._say(f"held-out accuracy before training {before}" + (f"; going on after step {step}" if step else ""))
         if self._live:
             self._live.start()
 

@@ -106,6 +106,8 @@ class RunLog:
         self.path.mkdir(parents=True, exist_ok=True)
         write_atomically(self.path / "config.toml", config_toml)
         write_atomically(self.path / "environment.json", json.dumps(environment() | facts, indent=2) + "\n")
+        for unfinished in self.path.rglob(".*.writing"):  # left by a run that was killed while it wrote them
+            shutil.rmtree(unfinished) if unfinished.is_dir() else unfinished.unlink()
         for name in ("metrics.jsonl", "rollouts.jsonl"):
             keep_steps_before(self.path / name, step)
             # A model may write half a surrogate pair; `backslashreplace` makes the JSON escape of it.

@@ -7,11 +7,10 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import load_model
 
 from rlvr.errors import DataError
 from rlvr.learner.learner import Learner
-from rlvr.learner.policy import save_policy
+from rlvr.learner.policy import load_policy, save_policy
 from rlvr.rollout import State
 
 
@@ -34,7 +33,7 @@ def read(folder: Path, learner: Learner) -> State:
     try:
         state = State.from_json(json.loads((folder / "state.json").read_text(encoding="utf-8")))
         saved = torch.load(folder / "learner.pt", map_location="cpu", weights_only=True)
-        load_model(learner.policy, folder / "model.safetensors")
+        learner.policy.load_state_dict(load_policy(str(folder), torch.device("cpu"))[0].state_dict())
         learner.load_state(saved["learner"])
     except Exception as error:  # a damaged file can make the readers of JSON, torch and safetensors raise anything
         raise DataError(

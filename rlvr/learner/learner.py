@@ -3,22 +3,22 @@
 from __future__ import annotations
 
 import math
+import statistics
 from collections.abc import Iterator, Sequence
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from accelerate import Accelerator
 from torch import Tensor
-from transformers import DynamicCache, get_scheduler
+from torch.optim.lr_scheduler import LambdaLR
+from transformers import DynamicCache
 from transformers.cache_utils import DynamicLayer
 
 from rlvr.config import LearnerConfig
-from rlvr.errors import RunStopped
+from rlvr.errors import Diverged
 from rlvr.learner.batch import Batch, Pack, make_packs, merge, micro_batches
 from rlvr.learner.loss import logprobs_and_entropy, policy_loss, token_weight
 from rlvr.rollout import Row
-
-SCHEDULES = {"constant": "constant_with_warmup", "linear": "linear", "cosine": "cosine"}
 
 
 class Learner:
@@ -52,11 +52,8 @@ class Learner:
         )
         self.model, self.optimizer = accelerator.prepare(model, optimizer)
         self._shares_prompts: bool | None = None  # not tried yet
-        self.scheduler = get_scheduler(
-            SCHEDULES[config.schedule],
-            self.optimizer,
-            num_warmup_steps=config.warmup_steps,
-            num_training_steps=max(total_updates, config.warmup_steps + 1),
+        self.scheduler = LambdaLR(
+            optimizer, lambda update: lr_factor(update, config.warmup_steps, total_updates, config.schedule)
         )
 
     def update(self, groups: Sequence[Sequence[Row]], temperature: float) -> dict[str, float]:
@@ -67,16 +64,20 @@ class Learner:
             temperature: The softmax temperature they were sampled at.
 
         Returns:
-            Means over the step: loss, entropy (nats a token), grad_norm, clip_fraction, kl (nats a token, to the
-            reference), old_kl (to the policy that sampled), lr.
+            Means over the updates of the step: loss, grad_norm, lr; and over the tokens that had a gradient, where
+            there were any: entropy (nats), clip_fraction, kl (nats, to the reference), old_kl (nats, to the policy
+            that sampled).
 
         Raises:
-            RunStopped: The gradient is not finite.
+            Diverged: The gradient is not finite.
         """
         self.model.eval()  # dropout would make the ratio to the policy that sampled a matter of chance
         updates = [part for part in split(groups, self.config.updates_per_step) if any(part)]
         stats = [self._update(part, temperature) for part in updates]
-        return {name: sum(s[name] for s in stats) / len(stats) for name in stats[0]} if stats else {}
+        return {
+            name: statistics.fmean(s[name] for s in stats if name in s)
+            for name in dict.fromkeys(n for s in stats for n in s)
+        }
 
     def _update(self, groups: Sequence[Sequence[Row]], temperature: float) -> dict[str, float]:
         config = self.config
@@ -118,13 +119,14 @@ class Learner:
         norm = float(self.accelerator.clip_grad_norm_(self.model.parameters(), config.grad_clip or float("inf")))
         if not math.isfinite(norm):
             self.optimizer.zero_grad()
-            raise RunStopped(f"the gradient norm is {norm}", "lower `learner.lr`, or use `--learner.dtype float32`")
-        lr = self.scheduler.get_last_lr()[0]
+            raise Diverged(f"the gradient norm is {norm}", "lower `learner.lr`, or use `--learner.dtype float32`")
+        lr = float(self.scheduler.get_last_lr()[0])
         self.optimizer.step()
         self.scheduler.step()
         self.optimizer.zero_grad()
-        per_token = {name: total / max(tokens, 1) for name, total in totals.items() if name != "loss"}
-        return {"loss": totals["loss"], **per_token, "grad_norm": norm, "lr": lr}
+        loss = totals.pop("loss")
+        per_token = {name: total / tokens for name, total in totals.items()} if tokens else {}
+        return {"loss": loss, **per_token, "grad_norm": norm, "lr": lr}
 
     @staticmethod
     def logprobs(model: Any, batch: Batch, temperature: float) -> tuple[Tensor, Tensor]:
@@ -180,6 +182,18 @@ class Learner:
     def load_state(self, state: dict[str, Any]) -> None:
         self.optimizer.load_state_dict(state["optimizer"])
         self.scheduler.load_state_dict(state["scheduler"])
+
+
+def lr_factor(update: int, warmup: int, total: int, schedule: Literal["constant", "linear", "cosine"]) -> float:
+    """Learning rate of an update, as a share of the peak.
+
+    It rises linearly over the first `warmup` updates, from 1 / warmup since an update at rate 0 would be wasted, then
+    stays, or falls towards 0 at `total`.
+    """
+    if update < warmup:
+        return (update + 1) / warmup
+    done = min(1.0, (update - warmup) / max(1, total - warmup))
+    return {"constant": 1.0, "linear": 1.0 - done, "cosine": 0.5 * (1.0 + math.cos(math.pi * done))}[schedule]
 
 
 def split(groups: Sequence[Sequence[Row]], parts: int) -> Iterator[Sequence[Sequence[Row]]]:

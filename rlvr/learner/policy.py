@@ -75,13 +75,18 @@ def load_policy(name: str, device: torch.device) -> tuple[Any, Any]:
     try:
         with bars(not Path(path).exists()):
             tokenizer = AutoTokenizer.from_pretrained(path)
-            model = AutoModelForCausalLM.from_pretrained(path, dtype=torch.float32)
+            model, report = AutoModelForCausalLM.from_pretrained(path, dtype=torch.float32, output_loading_info=True)
     except (OSError, ValueError, RuntimeError, ImportError, SafetensorError) as error:
         cause = " ".join(str(error).split())[:300]
         raise MissingDependencyError(
             f"the model `{name}` cannot be loaded: {cause}",
             "check the name and the connection, or give the path of a local folder",
         ) from error
+    if missing := sorted(report["missing_keys"]):
+        raise ConfigError(
+            f"the weights of `{name}` lack {len(missing)} tensors, `{missing[0]}` for one",
+            "they would be random; save the model again, whole",
+        )
     if not tokenizer.encode("0", add_special_tokens=False):
         raise ConfigError(f"the model `{name}` has no tokenizer", "save it beside the model, as `tokenizer.json`")
     end, known = tokenizer.eos_token_id, model.get_input_embeddings().num_embeddings
