@@ -138,9 +138,10 @@ math = Task(
     description="procedural arithmetic in 7 levels, from 3 + 4 to 3x + 4 = 19",
     defaults={  # for the starter model on two CPU cores
         "model": "starter",
-        "steps": 50,
+        "steps": 60,
         "sampler.group_size": 16,
-        "sampler.prompts_per_step": 32,
+        "sampler.prompts_per_step": 64,
+        "sampler.batch_size": 1024,
         "sampler.max_tokens": 32,
         "learner.lr": 7e-4,
         "learner.warmup_steps": 2,
