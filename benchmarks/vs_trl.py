@@ -26,7 +26,7 @@ from pathlib import Path
 from typing import Any
 
 TARGET = 0.85
-GROUP, PROMPTS, TOKENS, LR, BETA2, CLIP_HIGH = 16, 32, 32, 7e-4, 0.99, 0.28
+GROUP, PROMPTS, TOKENS, LR, BETA2, CLIP_HIGH = 16, 32, 32, 3e-4, 0.99, 0.28
 
 
 def settings(seed: int, steps: int, every: int, model: str, out: str) -> dict[str, Any]:
