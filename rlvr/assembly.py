@@ -18,14 +18,17 @@ from accelerate.utils import set_seed
 from rlvr.config import ScorerConfig, TrainConfig
 from rlvr.errors import ConfigError, DataError
 from rlvr.learner import checkpoint
+from rlvr.learner.batch import Batch
 from rlvr.learner.learner import Learner
 from rlvr.learner.policy import choose_device, load_policy, save_policy
 from rlvr.registry import ShaperSpec, registry
-from rlvr.rollout import State
+from rlvr.rollout import Row, State
 from rlvr.runlog import Run
+from rlvr.sampler.prompts import encode_prompt
 from rlvr.sampler.transformers import TransformersSampler
+from rlvr.samples import samples
 from rlvr.scoring import Scorer
-from rlvr.types import Sample, Sampler, Task
+from rlvr.types import Sample, Sampler, SamplingParams, Task
 
 
 @dataclass(frozen=True)
@@ -88,7 +91,7 @@ def assemble(config: TrainConfig) -> Parts:
     """
     task = registry().task(config.task, config.data)
     shaper = registry().shaper(config.reward.shaper)
-    train_samples, test_samples = list(task.load("train")), held_out(task, config.eval.limit)
+    train_samples, test_samples = samples(task, "train"), held_out(task, config.eval.limit)
     if not train_samples:
         raise DataError(f"the train split of `{task.name}` is empty", f"`rlvr tasks show {task.name}` prints it")
     device = choose_device(config.device)
@@ -96,6 +99,8 @@ def assemble(config: TrainConfig) -> Parts:
     try:
         scorer.check(task.verifier, task.verifier_options)
         set_seed(config.seed)
+        if device.type == "cuda" and device.index is not None:
+            torch.cuda.set_device(device)  # which accelerate takes
         AcceleratorState._reset_state(reset_partial_state=True)  # an earlier run here may have had another precision
         accelerator = Accelerator(cpu=device.type == "cpu", mixed_precision=precision(config.learner.dtype, device))
         if accelerator.num_processes > 1:
@@ -107,11 +112,56 @@ def assemble(config: TrainConfig) -> Parts:
         reference = load_policy(config.model, device)[0] if config.learner.kl_coef else None
         updates = config.steps * config.learner.updates_per_step
         learner = Learner(model, config.learner, updates, accelerator, reference)
+        check_prompts(tokenizer, model, task, [*train_samples, *test_samples], config.sampler.max_tokens)
+        sampler = TransformersSampler(learner.model, tokenizer, config.sampler.batch_size)
+        check_sampler(sampler, encode_prompt(tokenizer, train_samples[0], task))
     except BaseException:
         scorer.close()
         raise
-    sampler = TransformersSampler(learner.model, tokenizer, config.sampler.batch_size)
     return Parts(config, task, tokenizer, sampler, scorer, shaper, learner, train_samples, test_samples)
+
+
+def check_prompts(tokenizer: Any, model: Any, task: Task, samples: Sequence[Sample], max_tokens: int) -> None:
+    """Encodes every prompt once, so that one that cannot be used stops a run before its first step.
+
+    Raises:
+        DataError: A prompt is empty, or leaves no room for a completion; names the sample.
+    """
+    context = getattr(model.config, "max_position_embeddings", None)
+    for sample in samples:
+        length = len(encode_prompt(tokenizer, sample, task))
+        if context and length + max_tokens > context:
+            raise DataError(
+                f"the prompt of sample `{sample.id}` has {length} tokens; with `sampler.max_tokens` {max_tokens} "
+                f"that is more than the model's context of {context}",
+                f"lower `--sampler.max-tokens` to {context - length}" if length < context else "shorten or drop it",
+            )
+
+
+def check_sampler(sampler: TransformersSampler, prompt: Sequence[int]) -> None:
+    """Compares the sampler's log-probabilities with those of a plain forward pass, on one prompt.
+
+    Not every architecture's cache can do what decoding in groups needs, and one that cannot gives no error of its own.
+
+    Raises:
+        ConfigError: They differ.
+    """
+    model = sampler.model
+    name = model.config.name_or_path
+    try:
+        drawn = [completion for _, completion in sampler.sample([prompt], 4, SamplingParams(8))]
+        rows = [Row(tuple(prompt), c.token_ids, c.logprobs, 1.0) for c in drawn]
+        with torch.no_grad():
+            batch = Batch.of([[(row, 1)] for row in rows], lambda row: 1.0, model.device)
+            expected, _ = Learner.logprobs(model, batch, 1.0)
+    except (AttributeError, NotImplementedError, TypeError) as error:
+        raise ConfigError(f"the model `{name}` cannot be sampled in groups: {error}", "take a transformer") from error
+    apart = float(((expected - batch.old_logprobs_SK).abs() * batch.counts_SK).max())
+    if apart > 0.3:  # far above what bfloat16 rounds off, far below what a lost state costs
+        raise ConfigError(
+            f"the model `{name}` cannot be sampled in groups: log-probabilities are off by {apart:.2g}",
+            "its cache cannot be divided; take another architecture",
+        )
 
 
 def held_out(task: Task, limit: int) -> list[Sample]:
@@ -120,10 +170,10 @@ def held_out(task: Task, limit: int) -> list[Sample]:
     Raises:
         DataError: The split is empty.
     """
-    samples = list(task.load("test"))
-    if not samples:
+    found = samples(task, "test")
+    if not found:
         raise DataError(f"the test split of `{task.name}` is empty", f"`rlvr tasks show {task.name} --split test`")
-    return samples[:limit] if limit else samples
+    return found[:limit] if limit else found
 
 
 def make_scorer(config: ScorerConfig) -> Scorer:

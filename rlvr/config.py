@@ -59,7 +59,7 @@ class ScorerConfig:
         low=0,
         high=1,
     )
-    sandbox: str = setting("", "Sandbox for verifiers that run code; empty takes the only safe one there is.")
+    sandbox: str = setting("", "Sandbox for verifiers that run code; empty takes the safe one if there is just one.")
 
 
 @dataclass(frozen=True)
@@ -118,7 +118,7 @@ class TrainConfig:
     data: str = setting("", "A local copy of the task's data: a file, or a folder with one file per split.")
     algorithm: Literal["grpo", "dapo"] = setting("dapo", "The recipe that sets the learner's defaults.")
     steps: int = setting(200, "Steps of sample, verify, update.", low=1)
-    seed: int = setting(0, "Seed of data order, sampling and everything else random.", low=0)
+    seed: int = setting(0, "Seed of data order, sampling and everything else random.", low=0, high=2**32 - 1)
     out: str = setting("", "The run's directory; empty makes one under `runs/`.")
     device: str = setting("", "`cpu`, `cuda`, `mps`; empty takes the best there is.")
     save_every: int = setting(50, "Steps between checkpoints; 0 keeps only the last.", low=0)
@@ -268,15 +268,16 @@ def build(cls: type, values: Mapping[str, Any], prefix: str = "") -> Any:
 def coerce(leaf: Leaf, raw: Any, origin: str) -> Any:
     """`raw` as the type of `leaf`, checked against its range. Text from flags and environment is parsed."""
 
-    def refuse(wanted: str) -> ConfigError:
-        return ConfigError(f"`{leaf.name}` is `{raw}`, but must be {wanted} ({origin})", leaf.help)
+    def refuse(wanted: str, hint: str = "") -> ConfigError:
+        what = f"give `{leaf.name}` {wanted}; it is: {leaf.help}"
+        return ConfigError(f"`{leaf.name}` is `{raw}`, but must be {wanted} ({origin})", hint or what)
 
     kind: Any = leaf.type
     if typing.get_origin(kind) is Literal:
         choices = typing.get_args(kind)
         if raw not in choices:
-            near = nearest(str(raw), choices)
-            raise refuse("one of " + ", ".join(f"`{c}`" for c in choices) + (f"; `{near}`?" if near else ""))
+            near = nearest(raw, choices) if isinstance(raw, str) else None
+            raise refuse("one of " + ", ".join(f"`{c}`" for c in choices), f"did you mean `{near}`?" if near else "")
         return raw
     if typing.get_origin(kind) is tuple:
         parts = [raw] if isinstance(raw, str) else raw
@@ -284,7 +285,7 @@ def coerce(leaf: Leaf, raw: Any, origin: str) -> Any:
             raise refuse("a list of strings")
         return tuple(parts)
     if kind is bool:
-        words = {"true": True, "1": True, "yes": True, "false": False, "0": False, "no": False}
+        words = dict.fromkeys(("true", "1", "yes", "on"), True) | dict.fromkeys(("false", "0", "no", "off"), False)
         value = words.get(raw.lower()) if isinstance(raw, str) else raw
         if not isinstance(value, bool):
             raise refuse("true or false")
@@ -304,9 +305,9 @@ def coerce(leaf: Leaf, raw: Any, origin: str) -> Any:
     except (TypeError, ValueError, OverflowError):
         raise refuse("a whole number" if kind is int else "a number") from None
     if leaf.low is not None and number < leaf.low:
-        raise refuse(f"at least {leaf.low:g}")
+        raise refuse(f"at least {leaf.low:.12g}")
     if leaf.high is not None and number > leaf.high:
-        raise refuse(f"at most {leaf.high:g}")
+        raise refuse(f"at most {leaf.high:.12g}")
     return number
 
 
@@ -339,7 +340,7 @@ def from_environment(environ: Mapping[str, str]) -> dict[str, str]:
         if not variable.startswith(ENV_PREFIX) or variable in NOT_SETTINGS:
             continue
         if variable not in by_variable:
-            near = nearest(variable, by_variable)
+            near = nearest(variable, [*by_variable, *sorted(NOT_SETTINGS)])
             raise ConfigError(
                 f"the environment variable `{variable}` names no setting",
                 f"did you mean `{near}`?" if near else "unset it; `rlvr train --help` lists the settings",

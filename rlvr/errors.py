@@ -2,10 +2,10 @@
 
     RlvrError                 base; carries a `hint` and an exit code
     ├── UsageError            2  a flag, an argument, a config value
-    │   ├── UnknownNameError  2  no verifier, task, shaper, sandbox or model of that name
+    │   ├── UnknownNameError  2  no verifier, task, shaper or sandbox of that name
     │   └── ConfigError       2  a config file, an environment variable, a combination of values
-    ├── PluginError           2  a plugin that is broken, misspells a hook, or takes a name that is taken
-    ├── DataError             3  a data set row or file; names file, line and column
+    ├── PluginError           2  a plugin that fails, misspells a hook, or takes a name that is taken
+    ├── DataError             3  a sample, a row or a file; says which, and where it stands
     ├── MissingDependencyError 3  a missing extra, device, sandbox or model
     └── RunStopped            1  the run stopped itself: too many missing verdicts, nothing left to learn from
         └── Diverged          1  the gradient is not finite
@@ -17,6 +17,7 @@ traceback. Messages name the offending literal in back-ticks and suggest the nea
 from __future__ import annotations
 
 import difflib
+import os
 from collections.abc import Iterable
 
 
@@ -43,7 +44,7 @@ class ConfigError(UsageError):
 
 
 class UnknownNameError(UsageError):
-    """No such verifier, task, shaper, sandbox or algorithm; the hint suggests the nearest name."""
+    """No verifier, task, shaper or sandbox of that name; the hint suggests the nearest one and lists them all."""
 
     def __init__(self, kind: str, name: str, known: Iterable[str]) -> None:
         names = sorted(known)
@@ -54,11 +55,11 @@ class UnknownNameError(UsageError):
 
 
 class PluginError(RlvrError):
-    """A plugin that failed to import, misspells a hook, or registers a name that is already taken."""
+    """A plugin that fails, misspells a hook, returns what it must not, or takes a name that is taken."""
 
 
 class DataError(RlvrError):
-    """A data file or row that cannot be used. The message names file, line and column."""
+    """A sample, row, file or run that cannot be used. The message says which; of a row, file, line and column."""
 
     exit_code = 3
 
@@ -88,3 +89,8 @@ def nearest(name: str, known: Iterable[str]) -> str | None:
     """The known name closest to `name`, or None when none is close."""
     found = difflib.get_close_matches(name, list(known), n=1, cutoff=0.6)
     return found[0] if found else None
+
+
+def debugging() -> bool:
+    """Whether `RLVR_DEBUG` asks for tracebacks and for what verifiers print."""
+    return os.environ.get("RLVR_DEBUG", "").lower() not in ("", "0", "false", "no", "off")

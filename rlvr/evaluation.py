@@ -7,29 +7,36 @@ from concurrent.futures import Future
 from typing import Any
 
 from rlvr.accuracy import Evaluation, summarize
-from rlvr.assembly import derive_seed, held_out, make_scorer
-from rlvr.config import Resolved, TrainConfig
+from rlvr.assembly import check_prompts, check_sampler, derive_seed, held_out, make_scorer
+from rlvr.config import Resolved, TrainConfig, flatten
 from rlvr.interrupt import Interrupt
 from rlvr.learner.policy import choose_device, load_policy
 from rlvr.registry import registry
 from rlvr.sampler.prompts import encode_prompt
 from rlvr.sampler.transformers import TransformersSampler
 from rlvr.scoring import Scorer
+from rlvr.settings import resolve_run
 from rlvr.types import Sample, Sampler, SamplingParams, Task, Verdict
 
 
-def evaluate(resolved: Resolved) -> Evaluation:
-    """Accuracy of `config.model` on the held-out split of `config.task`.
+def evaluate(resolved: Resolved | None = None, **settings: Any) -> Evaluation:
+    """Accuracy of a model on the held-out split of a task.
+
+    Args:
+        resolved: A resolved config, as `rlvr eval` makes it; made from `settings` when not given.
+        settings: Values by name, as for `rlvr.train`: `task="math", model="starter", eval={"limit": 100}`.
 
     Raises:
         RlvrError: An unknown name, bad data, a missing device or model, or no valid verdict at all.
     """
-    config = resolved.config
+    config = (resolved or resolve_run(flatten(settings))).config
     task = registry().task(config.task, config.data)
     samples = held_out(task, config.eval.limit)
     with make_scorer(config.scorer) as scorer:
         model, tokenizer = load_policy(config.model, choose_device(config.device))
+        check_prompts(tokenizer, model, task, samples, config.sampler.max_tokens)
         sampler = TransformersSampler(model, tokenizer, config.sampler.batch_size)
+        check_sampler(sampler, encode_prompt(tokenizer, samples[0], task))
         return measure(config, task, samples, tokenizer, sampler, scorer)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+import sys
 import threading
 from types import FrameType
 
@@ -33,6 +34,7 @@ class Interrupt:
         if self.noted:
             raise KeyboardInterrupt
         self.noted = True
+        print("stopping at the next safe moment; Ctrl-C again stops at once, without a checkpoint", file=sys.stderr)
 
     def __enter__(self) -> Interrupt:
         self._before = {}

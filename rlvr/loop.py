@@ -32,7 +32,7 @@ from rlvr.accuracy import Evaluation
 from rlvr.advantage import group_advantages
 from rlvr.assembly import Parts, assemble, derive_seed
 from rlvr.config import Resolved, RewardConfig, flatten, warnings
-from rlvr.errors import Diverged, RunStopped
+from rlvr.errors import RunStopped
 from rlvr.evaluation import measure
 from rlvr.interrupt import Interrupt, Interrupted
 from rlvr.progress import Progress
@@ -82,6 +82,7 @@ def run_steps(parts: Parts, state: State, log: RunLog, progress: Progress, inter
     def save() -> None:
         log.checkpoint(state.step, parts.checkpoint_writer(state), config.keep_checkpoints)
 
+    whole = True  # whether weights and `state` agree, so that a checkpoint can be written
     try:
         before = Run(log.path).before or measure_now(parts, interrupt)
         log.result(before=before)
@@ -94,25 +95,25 @@ def run_steps(parts: Parts, state: State, log: RunLog, progress: Progress, inter
             check_missing(batch.sampled, config.scorer.missing_limit)
             idle = check_idle(batch, idle)
 
-            collected = time.monotonic()
+            collected, whole = time.monotonic(), False
             learned = parts.learner.update([group.rows() for group in batch.groups], config.sampler.temperature)
-            ended = time.monotonic()
-            state = batch.next_state
+            ended, state, whole = time.monotonic(), batch.next_state, True
 
             metrics = batch.metrics() | learned | {"time/update": ended - collected, "time/step": ended - began}
-            if config.eval.every and state.step % config.eval.every == 0:
-                metrics["accuracy"] = measure_now(parts).accuracy
-            log.metrics(metrics)
+            try:
+                if config.eval.every and state.step % config.eval.every == 0:
+                    metrics["accuracy"] = measure_now(parts, interrupt).accuracy
+            finally:
+                log.metrics(metrics)
             progress.step(metrics)
             if config.save_every and state.step % config.save_every == 0 and state.step < config.steps:
                 save()
         save()
         log.folder("final", parts.save_model)
         after = measure_now(parts, interrupt)
-    except Diverged:
-        raise  # weights and `state` may be out of step: the last checkpoint is the one to go on from
-    except (Interrupted, RunStopped) as stop:
-        save()
+    except Exception as stop:
+        if whole:
+            save()
         progress.stopped(state.step)
         if isinstance(stop, Interrupted):
             raise KeyboardInterrupt from None
@@ -173,29 +174,35 @@ def sample_and_verify(
     for sample, prompt, group in zip(samples, prompts, pending, strict=True):
         verdicts = tuple(future.result() for _, future in group)
         completions = tuple(completion for completion, _ in group)
-        rewards = [
-            reward(verdict, completion, parts.shaper, config.reward, sampler.max_tokens)
+        outcomes = [
+            outcome(verdict, completion, parts.shaper, config.reward)
             for verdict, completion in zip(verdicts, completions, strict=True)
         ]
+        rewards = [
+            None if value is None else value + overlong_penalty(completion, config.reward, sampler.max_tokens)
+            for value, completion in zip(outcomes, completions, strict=True)
+        ]
         advantages = group_advantages(rewards, config.learner.scale)
-        groups.append(Group(sample, tuple(prompt), completions, verdicts, tuple(rewards), tuple(advantages)))
+        columns = (completions, verdicts, tuple(outcomes), tuple(rewards), tuple(advantages))
+        groups.append(Group(sample, tuple(prompt), *columns))
         interrupt.check()
     timing["time/sample"] += sampled - started
     timing["time/verify_wait"] += time.monotonic() - sampled
     return groups
 
 
-def reward(
-    verdict: Verdict, completion: Completion, shaper: ShaperSpec, config: RewardConfig, max_tokens: int
-) -> float | None:
-    """What a completion is paid, or None where there is no valid verdict or the row is filtered out."""
+def outcome(verdict: Verdict, completion: Completion, shaper: ShaperSpec, config: RewardConfig) -> float | None:
+    """What the shaper pays for a completion; None where there is no valid verdict or the row is filtered out."""
     if not verdict.valid or (completion.truncated and config.overlong == "filter"):
         return None
-    value = float(shaper(verdict, completion))
-    if config.overlong == "soft":
-        buffer = config.overlong_buffer or max(1, max_tokens // 5)
-        value += soft_overlong(len(completion.token_ids), max_tokens, buffer)
-    return value
+    return float(shaper(verdict, completion))
+
+
+def overlong_penalty(completion: Completion, config: RewardConfig, max_tokens: int) -> float:
+    """What is taken off a reward for coming near the token limit, in [-1, 0]."""
+    if config.overlong != "soft":
+        return 0.0
+    return soft_overlong(len(completion.token_ids), max_tokens, config.overlong_buffer or max(1, max_tokens // 5))
 
 
 def check_missing(groups: Sequence[Group], limit: float) -> None:

@@ -47,6 +47,8 @@ GROUP = "rlvr"
 DISABLE = "RLVR_DISABLE_PLUGINS"
 
 _NOT_OPTIONS = {"name", "prompt", "answer"}  # `rlvr.verify` has its own use for these keywords
+_FLAGS = {"debug", "help", "json", "plugin", "sandbox", "timeout", "version"}
+"""Flags of `rlvr verify`, which could not pass references or options on under these names."""
 
 
 # What the decorators make
@@ -156,6 +158,9 @@ def verifier(
     _check_name("verifier", name)
     if not isinstance(reference, (list, tuple)) or not all(str(r).isidentifier() for r in reference):
         raise PluginError(f"verifier `{name}`: `reference` must be a list of names", 'write `reference=["answer"]`')
+    for key in reference:
+        if key in _FLAGS:
+            raise PluginError(f"verifier `{name}`: the reference `{key}` is a flag of `rlvr verify`", "rename it")
     if timeout is not None and not (isinstance(timeout, (int, float)) and 0 < timeout < math.inf):
         raise PluginError(f"verifier `{name}`: `timeout` is `{timeout!r}`", "give seconds above 0, or leave it out")
     if gold is not None and not callable(gold):
@@ -169,6 +174,8 @@ def verifier(
                 "take `(completion, sample)`, and `sandbox` third if it runs code; options are keyword-only",
             )
         for option in options:
+            if option in _FLAGS:
+                raise PluginError(f"verifier `{name}`: the option `{option}` is a flag of `rlvr verify`", "rename it")
             if option in _NOT_OPTIONS or option in reference:
                 raise PluginError(
                     f"verifier `{name}`: the option `{option}` has the name of a reference",

@@ -29,12 +29,15 @@ class Group:
     prompt_ids: tuple[int, ...]
     completions: tuple[Completion, ...]
     verdicts: tuple[Verdict, ...]
+    outcomes: tuple[float | None, ...]
     rewards: tuple[float | None, ...]
     advantages: tuple[float | None, ...]
 
     @property
     def informative(self) -> bool:
-        return informative(self.rewards)
+        """Whether the outcomes vary. The length term is left out: a group that only differs in length would have
+        the policy learn brevity where it should learn the task."""
+        return informative(self.outcomes)
 
     @classmethod
     def from_json(cls, values: Mapping[str, Any]) -> Group:
@@ -46,6 +49,7 @@ class Group:
                 for c in values["completions"]
             ),
             tuple(Verdict(**verdict) for verdict in values["verdicts"]),
+            tuple(values["outcomes"]),
             tuple(values["rewards"]),
             tuple(values["advantages"]),
         )
@@ -94,11 +98,14 @@ class StepBatch:
 
     def records(self) -> Iterator[dict[str, Any]]:
         """One record per completion sampled in this step, for `rollouts.jsonl`."""
+        step = self.next_state.step - 1
+        learned_in = {id(group): step for group in self.groups} | {id(g): step + 1 for g in self.next_state.surplus}
         for number, group in enumerate(self.sampled):
             rows = zip(group.completions, group.verdicts, group.rewards, group.advantages, strict=True)
             for completion, verdict, value, advantage in rows:
                 yield {
-                    "step": self.next_state.step - 1,
+                    "step": step,
+                    "learned_in": None if advantage is None else learned_in.get(id(group)),
                     "group": number,
                     "sample": group.sample.id,
                     "prompt": group.sample.prompt,

@@ -1,7 +1,7 @@
 """A run is a directory: what was asked, where it ran, every step, every rollout, checkpoints, the final model.
 
 config.toml        the resolved config; comments say where each value came from
-environment.json   versions, machine, plugins, command line
+environment.json   versions, machine, plugins, command line of each start
 metrics.jsonl      one object per step; timings under `time/`
 rollouts.jsonl     one object per completion that was ever sampled
 checkpoints/       step-000050/: model, optimiser, loop state; written to a temporary name, then renamed
@@ -72,7 +72,7 @@ class Run:
 
     def checkpoints(self) -> list[Path]:
         """Complete checkpoints, oldest first."""
-        return sorted((self.path / "checkpoints").glob("step-??????"))
+        return sorted((self.path / "checkpoints").glob("step-*"), key=lambda folder: int(folder.name[5:]))
 
     def _evaluation(self, key: str) -> Evaluation | None:
         file = self.path / "result.json"
@@ -105,9 +105,14 @@ class RunLog:
         after its last checkpoint). Nothing is written before, so that a run that cannot start leaves no folder."""
         self.path.mkdir(parents=True, exist_ok=True)
         write_atomically(self.path / "config.toml", config_toml)
-        write_atomically(self.path / "environment.json", json.dumps(environment() | facts, indent=2) + "\n")
+        file = self.path / "environment.json"
+        starts = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else []
+        write_atomically(file, json.dumps([*starts, environment() | facts], indent=2) + "\n")
         for unfinished in self.path.rglob(".*.writing"):  # left by a run that was killed while it wrote them
             shutil.rmtree(unfinished) if unfinished.is_dir() else unfinished.unlink()
+        for replaced in self.path.rglob(".*.replaced"):
+            target = replaced.with_name(replaced.name[1:].removesuffix(".replaced"))
+            shutil.rmtree(replaced) if target.exists() else replaced.rename(target)
         for name in ("metrics.jsonl", "rollouts.jsonl"):
             keep_steps_before(self.path / name, step)
             # A model may write half a surrogate pair; `backslashreplace` makes the JSON escape of it.

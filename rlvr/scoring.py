@@ -39,7 +39,7 @@ from concurrent.futures import Future
 from types import TracebackType
 from typing import Any, Self
 
-from rlvr.errors import ConfigError, MissingDependencyError, UsageError, nearest
+from rlvr.errors import ConfigError, MissingDependencyError, UsageError, debugging, nearest
 from rlvr.registry import Registry, VerifierSpec, registry
 from rlvr.scoring_worker import ANSWER_LIMIT, pack, pack_completion, unpack
 from rlvr.types import Completion, Sample, Verdict
@@ -85,7 +85,7 @@ class Scorer:
         timeout: Seconds of wall clock for one verification, where neither the verifier nor the caller says.
         memory_mb: Address space in MiB that a worker's verifications may take beyond the loaded worker.
         plugins: Plugin files, besides those that `load_plugin` has added.
-        sandbox: Sandbox for verifiers that run code; empty takes the first that is safe.
+        sandbox: Sandbox for verifiers that run code; empty takes the only safe one there is.
         eager: Start all workers now. Otherwise one starts now and others when requests have to wait.
 
     Raises:
@@ -110,7 +110,7 @@ class Scorer:
         self.timeout = _checked_timeout(timeout)
         self.memory_mb = memory_mb
         self.registry = _registry_with(plugins)
-        self.sandbox = self.registry.sandbox(sandbox).name if sandbox else _first_safe(self.registry)
+        self.sandbox = self.registry.sandbox(sandbox).name if sandbox else _only_safe(self.registry)
         self._pid = os.getpid()
         self._numbers = itertools.count()
         self._lock = threading.Lock()
@@ -159,7 +159,7 @@ class Scorer:
         Raises:
             UnknownNameError: There is no such verifier.
             PluginError: It belongs to a broken plugin.
-            ConfigError: The verifier has no such option.
+            ConfigError: The verifier has no such option, or runs code and there are several safe sandboxes.
             MissingDependencyError: It runs code, and there is no safe sandbox.
             UsageError: The sample cannot travel as JSON, the timeout is not above 0, or the scorer is closed.
         """
@@ -216,6 +216,13 @@ class Scorer:
                 hint = f"did you mean `{near}`? Known: {known}" if near else f"known: {known}"
                 raise ConfigError(f"the verifier `{spec.name}` has no option `{option}`", hint)
         if spec.wants_sandbox and not self.sandbox:
+            safe = _safe(self.registry)
+            if safe:
+                listed = ", ".join(f"`{name}`" for name in safe)
+                raise ConfigError(
+                    f"the verifier `{spec.name}` runs code, and there are several safe sandboxes: {listed}",
+                    "name one with the setting `scorer.sandbox`",
+                )
             raise MissingDependencyError(
                 f"the verifier `{spec.name}` runs code, and there is no safe sandbox to run it in",
                 "install a plugin that brings one, or name one with the setting `scorer.sandbox`",
@@ -588,7 +595,7 @@ class _Worker:
 def _start(link: int) -> subprocess.Popen[bytes]:
     """A new worker process with our import path. RLVR_DEBUG shows on stderr what verifiers print."""
     path = [os.path.abspath(entry) if entry in ("", ".") else entry for entry in sys.path]
-    debug = os.environ.get("RLVR_DEBUG", "0") != "0"
+    debug = debugging()
     output = 2 if debug else subprocess.DEVNULL
     return subprocess.Popen(
         [sys.executable, "-uP" if debug else "-P", "-c", BOOT, str(link), *path],
@@ -629,8 +636,14 @@ def _registry_with(plugins: Iterable[str | os.PathLike[str]]) -> Registry:
     return Registry.load([*known.plugin_files, *plugins]) if plugins else known
 
 
-def _first_safe(known: Registry) -> str:
-    return next((name for name, spec in known.sandboxes.items() if spec.safe), "")
+def _safe(known: Registry) -> list[str]:
+    return [name for name, spec in known.sandboxes.items() if spec.safe]
+
+
+def _only_safe(known: Registry) -> str:
+    """The safe sandbox; empty when there is none, or more than one to choose from."""
+    safe = _safe(known)
+    return safe[0] if len(safe) == 1 else ""
 
 
 _living: weakref.WeakSet[Scorer] = weakref.WeakSet()

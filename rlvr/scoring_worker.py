@@ -304,11 +304,15 @@ class Unusable(Exception):
 def as_verdict(result: object) -> Verdict:
     """What a verifier returned, as a verdict: a bool says passed or failed, a number is a score.
 
+    A scalar of numpy or torch counts as the Python value it holds.
+
     Raises:
         Unusable: It is neither a verdict, nor a bool, nor a number in [0, 1].
     """
     if isinstance(result, Verdict):
         return result
+    if getattr(result, "shape", None) == () and callable(item := getattr(result, "item", None)):
+        result = item()
     if isinstance(result, bool):
         return Verdict.of(result, f"the verifier returned {result}")
     if isinstance(result, numbers.Real):

@@ -7,10 +7,15 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
 
 from rlvr.config import Layer, Resolved, from_environment, from_toml, resolve
+from rlvr.errors import ConfigError
 from rlvr.registry import load_plugin, registry
 from rlvr.runlog import Run
+
+FIXED = {"task", "model", "data", "seed", "eval.limit", "eval.samples", "eval.temperature"}
 
 
 def resolve_run(
@@ -32,6 +37,11 @@ def resolve_run(
         DataError: `resume` is not a run.
     """
     if resume is not None:
+        if changed := sorted(FIXED & set(flags)):
+            raise ConfigError(
+                f"a resumed run keeps its `{changed[0]}`",
+                "the accuracies before and after must be of the same thing; start a new run to change it",
+            )
         layers: list[tuple[str, Layer]] = [("resumed run", from_toml(Run(resume).path / "config.toml"))]
     else:
         layers = [(f"config {path}", from_toml(path)) for path in config_files]
@@ -42,4 +52,22 @@ def resolve_run(
     chosen = resolve(first).config
     for plugin in chosen.plugin:
         load_plugin(plugin)
-    return resolve(layers, registry().task(chosen.task).defaults)
+    return with_absolute_paths(resolve(layers, registry().task(chosen.task).defaults))
+
+
+def with_absolute_paths(resolved: Resolved) -> Resolved:
+    """The same with its files named so that the run can go on from any folder."""
+    config = resolved.config
+    local_model = bool(config.model) and Path(config.model).expanduser().is_dir()
+    config = replace(
+        config,
+        task=absolute(config.task) if config.task.endswith(".toml") else config.task,
+        model=absolute(config.model) if local_model else config.model,
+        data=absolute(config.data) if config.data else "",
+        plugin=tuple(map(absolute, config.plugin)),
+    )
+    return Resolved(config, resolved.origins)
+
+
+def absolute(path: str) -> str:
+    return os.path.abspath(os.path.expanduser(path))

@@ -25,6 +25,7 @@ from rlvr.cli.flags import FLAGS
 from rlvr.cli.output import console, note
 from rlvr.cli.train import train
 from rlvr.cli.verify import verify
+from rlvr.errors import debugging
 
 DEBUG = "--debug"
 
@@ -78,4 +79,4 @@ def main(argv: Sequence[str] | None = None) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # the interpreter flushes it at exit
         return BROKEN_PIPE
     except Exception as error:
-        return report(error, app, bool(os.environ.get("RLVR_DEBUG")))
+        return report(error, app, debugging())

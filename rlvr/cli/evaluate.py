@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import asdict
+from pathlib import Path
 
 from rlvr.cli.extras import needs_train
-from rlvr.cli.flags import ConfigFiles, Json, flag, takes_settings
+from rlvr.cli.flags import SCORER_FLAGS, ConfigFiles, Json, flag, takes_settings
 from rlvr.cli.output import facts, say_json
-from rlvr.config import Layer, leaves
+from rlvr.config import Layer
+from rlvr.errors import UsageError
 from rlvr.settings import resolve_run
 
 FLAGS = {
@@ -18,7 +20,7 @@ FLAGS = {
     "sampler.max_tokens": ("--max-tokens", "--sampler.max-tokens"),
     "sampler.top_p": ("--top-p", "--sampler.top-p"),
     "sampler.batch_size": ("--batch-size", "--sampler.batch-size"),
-    **{name: (flag(name),) for name in leaves() if name.startswith("scorer.") and name != "scorer.missing_limit"},
+    **SCORER_FLAGS,
 }
 
 
@@ -30,6 +32,7 @@ def evaluate(settings: Layer, *, config: ConfigFiles = (), json: Json = False) -
     timeout, abstained) count neither way and are reported.
     """
     resolved = resolve_run(settings, config)
+    refuse_run(resolved.config.model)
     with needs_train("rlvr eval"):
         from rlvr.evaluation import evaluate as run_evaluation
     found = run_evaluation(resolved)
@@ -47,3 +50,17 @@ def evaluate(settings: Layer, *, config: ConfigFiles = (), json: Json = False) -
     ]
     facts(rows)
     return 0
+
+
+def refuse_run(model: str) -> None:
+    """A run's directory is no model, but holds one.
+
+    Raises:
+        UsageError: Says where the model is.
+    """
+    folder = Path(model)
+    if not model or not (folder / "config.toml").is_file() or (folder / "config.json").exists():
+        return
+    final = folder / "final"
+    hint = f"its model is `{final}`" if final.is_dir() else f"it has no model yet: `rlvr train --resume {folder}`"
+    raise UsageError(f"`--model` is `{model}`, the directory of a run", hint)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import os
 import re
 import typing
 from collections.abc import Callable, Mapping, Sequence
@@ -10,7 +11,7 @@ from typing import Annotated, Any
 
 from cyclopts import Group, Parameter, Token
 
-from rlvr.config import ALGORITHMS, Layer, Leaf, TrainConfig, leaves
+from rlvr.config import ALGORITHMS, Layer, Leaf, ScorerConfig, TrainConfig, from_environment, leaves, resolve
 from rlvr.errors import ConfigError
 
 Json = Annotated[bool, Parameter(name="--json", help="Print JSON.", negative=())]
@@ -38,6 +39,18 @@ def flag(name: str) -> str:
     return "--" + name.replace("_", "-")
 
 
+SCORER_FLAGS: dict[str, tuple[str, ...]] = {
+    name: (flag(name),) for name in leaves() if name.startswith("scorer.") and name != "scorer.missing_limit"
+}
+"""Those of a scorer on its own; how many verdicts may be missing is a run's business."""
+
+
+def scorer_config(flags: Layer) -> ScorerConfig:
+    """How to verify outside a run: the scorer's settings from flags and the environment."""
+    environment = {name: text for name, text in from_environment(os.environ).items() if name.startswith("scorer.")}
+    return resolve([("environment", environment), ("flag", flags)]).config.scorer
+
+
 def takes_settings(flags: Mapping[str, Sequence[str]]) -> Callable[[Callable[..., int]], Callable[..., int]]:
     """Gives a command flags for settings; their values come as a layer in its first argument.
 
@@ -50,10 +63,10 @@ def takes_settings(flags: Mapping[str, Sequence[str]]) -> Callable[[Callable[...
     by_parameter = {name.replace(".", "__"): name for name in settings}
 
     def decorate(command: Callable[..., int]) -> Callable[..., int]:
-        def run(**given: Any) -> int:
+        def run(*arguments: Any, **given: Any) -> int:
             layer: Layer = {by_parameter[key]: given.pop(key) for key in list(given) if key in by_parameter}
             try:
-                return command(layer, **given)
+                return command(layer, *arguments, **given)
             except ConfigError as error:
                 spell_flags(error, flags)
                 raise
@@ -112,7 +125,7 @@ def spell_flags(error: ConfigError, flags: Mapping[str, Sequence[str]]) -> None:
         name = match[1] or match[2]
         return f"`{flags[name][0]}`" if name in flags else match[0]
 
-    # A word without a dot is a setting only where the message starts with it.
-    pattern = r"^`([a-z_]+)`|`([a-z_]+\.[a-z0-9_]+)`"
+    # A word without a dot is a setting only where the message or the hint starts with it.
+    pattern = r"(?:^|(?<=^give ))`([a-z_]+)`|`([a-z_]+\.[a-z0-9_]+)`"
     error.message = re.sub(pattern, spell, error.message).removesuffix(" (flag)")
     error.hint = re.sub(pattern, spell, error.hint)

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import json as json_format
 from dataclasses import asdict
-from itertools import islice
 from typing import Annotated, Any
 
 from cyclopts import App, Parameter
 
-from rlvr.cli.flags import FLAGS, Data, Json, Plugin
+from rlvr.cli.flags import FLAGS, SCORER_FLAGS, Data, Json, Plugin, scorer_config, takes_settings
 from rlvr.cli.output import facts, say, say_json, table
 from rlvr.cli.verifiers import broken_json, load, note_broken
+from rlvr.config import Layer
 from rlvr.errors import UsageError
+from rlvr.samples import samples
 from rlvr.scoring import Scorer
 from rlvr.taskcheck import Offender, TaskCheck, check_task
 from rlvr.types import Message, Sample, Split, Task
@@ -22,6 +23,11 @@ app = App(name="tasks", help="List tasks, print samples of one, or check one.", 
 Name = Annotated[str, Parameter(help="A task's name, or the path of a TOML task.")]
 
 OFFENDERS = 5
+
+CHECK_FLAGS = SCORER_FLAGS | {
+    "scorer.timeout": ("--timeout", "--scorer.timeout"),
+    "scorer.sandbox": ("--sandbox", "--scorer.sandbox"),
+}
 
 
 @app.default
@@ -60,11 +66,11 @@ def show_task(
     if n < 0:
         raise UsageError(f"`-n` is `{n}`, but must be at least 0", "0 prints all")
     task = load(plugin).task(name, data)
-    samples = list(islice(task.load(split), n or None))
+    shown = samples(task, split)[: n or None]
     if json:
-        say_json([asdict(sample) for sample in samples])
+        say_json([asdict(sample) for sample in shown])
         return 0
-    for index, sample in enumerate(samples):
+    for index, sample in enumerate(shown):
         if index:
             say("")
         facts(
@@ -78,7 +84,9 @@ def show_task(
 
 
 @app.command(name="check")
+@takes_settings(CHECK_FLAGS)
 def check(
+    settings: Layer,
     name: Name,
     /,
     *,
@@ -96,7 +104,10 @@ def check(
     if limit < 0:
         raise UsageError(f"`--limit` is `{limit}`, but must be at least 0", "0 takes all")
     task = load(plugin).task(name, data)
-    with Scorer() as scorer:
+    config = scorer_config(settings)
+    with Scorer(
+        workers=config.workers, timeout=config.timeout, memory_mb=config.memory_mb, sandbox=config.sandbox
+    ) as scorer:
         found = check_task(task, scorer, limit)
     if json:
         say_json(check_json(found))
@@ -152,9 +163,8 @@ def findings(found: TaskCheck) -> list[str]:
         elif not tally.ok:
             should = "pass" if tally.kind == "gold" else "fail"
             lines.append(f"not ok: {tally.problems - right} {tally.kind} completions of {tally.split} do not {should}")
-    for what, ids in (("more than once in a split", found.repeated_ids), ("in both splits", found.shared_ids)):
-        if ids:
-            lines.append(f"not ok: {len(ids)} ids are {what}, such as `{ids[0]}`")
+    if found.shared_ids:
+        lines.append(f"not ok: {len(found.shared_ids)} ids are in both splits, such as `{found.shared_ids[0]}`")
     if found.shared_prompts:
         lines.append(f"not ok: {found.shared_prompts} prompts are in both splits")
     return list(dict.fromkeys(lines))
@@ -172,7 +182,6 @@ def check_json(found: TaskCheck) -> dict[str, Any]:
         "ok": found.ok,
         "answers": found.answers,
         "tallies": [asdict(tally) | {"ok": tally.ok} for tally in found.tallies],
-        "repeated_ids": found.repeated_ids,
         "shared_ids": found.shared_ids,
         "shared_prompts": found.shared_prompts,
         "offenders": [asdict(offender) for offender in found.offenders],

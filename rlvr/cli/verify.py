@@ -10,7 +10,7 @@ from typing import Annotated, Any
 from cyclopts import Parameter
 
 from rlvr.cli.errors import ENVIRONMENT
-from rlvr.cli.flags import Json, Plugin
+from rlvr.cli.flags import Json, Plugin, scorer_config
 from rlvr.cli.output import say, say_json
 from rlvr.errors import UsageError, nearest
 from rlvr.registry import VerifierSpec, load_plugin, registry
@@ -59,7 +59,8 @@ def verify(
     options = {key: value for key, value in values.items() if key in spec.options}
     meta = {key: value for key, value in values.items() if key not in spec.options}
     sample = Sample("verify", prompt, meta.pop("answer", None), meta)
-    with Scorer(workers=1, sandbox=sandbox) as scorer:
+    config = scorer_config({"scorer.sandbox": sandbox} if sandbox else {})
+    with Scorer(workers=1, timeout=config.timeout, memory_mb=config.memory_mb, sandbox=config.sandbox) as scorer:
         verdict = scorer.submit(name, Completion(text), sample, options, timeout).result()
     if json:
         say_json(

@@ -90,7 +90,8 @@ class Learner:
         # A row of advantage 0 has no gradient; it counts in the denominator but needs no forward pass.
         active = [[row for row in group if row.advantage != 0 or self.reference is not None] for group in groups]
         packs = [pack for group in active if group for pack in self._packs(merge(group), temperature)]
-        totals = dict.fromkeys(("loss", "entropy", "clip_fraction", "kl", "old_kl"), 0.0)
+        names = ("loss", "entropy", "clip_fraction", "old_kl", *(["kl"] if self.reference is not None else []))
+        totals = dict.fromkeys(names, 0.0)
         tokens = 0
         for micro in micro_batches(packs, config.micro_batch_tokens):
             batch = Batch.of(micro, weight, self.accelerator.device)
@@ -114,13 +115,14 @@ class Learner:
             totals["loss"] += float(result.loss.detach())
             totals["entropy"] += float((entropy_SK * batch.counts_SK).sum())
             totals["clip_fraction"] += float((result.clipped_RT * batch.counts_SK).sum())
-            totals["kl"] += float((result.kl_RT * batch.counts_SK).sum())
+            if self.reference is not None:
+                totals["kl"] += float((result.kl_RT * batch.counts_SK).sum())
             totals["old_kl"] += float(((batch.old_logprobs_SK - logprobs_SK.detach()) * batch.counts_SK).sum())
         norm = float(self.accelerator.clip_grad_norm_(self.model.parameters(), config.grad_clip or float("inf")))
         if not math.isfinite(norm):
             self.optimizer.zero_grad()
             raise Diverged(f"the gradient norm is {norm}", "lower `learner.lr`, or use `--learner.dtype float32`")
-        lr = float(self.scheduler.get_last_lr()[0])
+        lr = float(self.optimizer.param_groups[0]["lr"])
         self.optimizer.step()
         self.scheduler.step()
         self.optimizer.zero_grad()
@@ -180,8 +182,15 @@ class Learner:
         return {"optimizer": self.optimizer.state_dict(), "scheduler": self.scheduler.state_dict()}
 
     def load_state(self, state: dict[str, Any]) -> None:
+        """Takes over moments and progress; rates and decays stay those of the config, which a flag may have changed."""
+        config = self.config
         self.optimizer.load_state_dict(state["optimizer"])
         self.scheduler.load_state_dict(state["scheduler"])
+        self.scheduler.base_lrs = [config.lr] * len(self.scheduler.base_lrs)
+        lr = config.lr * self.scheduler.lr_lambdas[0](self.scheduler.last_epoch)
+        own = {"lr": lr, "initial_lr": config.lr, "betas": (config.beta1, config.beta2)}
+        for group in self.optimizer.param_groups:
+            group.update(own, weight_decay=config.weight_decay)
 
 
 def lr_factor(update: int, warmup: int, total: int, schedule: Literal["constant", "linear", "cosine"]) -> float:

@@ -143,7 +143,7 @@ math = Task(
         "sampler.prompts_per_step": 64,
         "sampler.batch_size": 1024,
         "sampler.max_tokens": 32,
-        "learner.lr": 7e-4,
+        "learner.lr": 4e-4,
         "learner.warmup_steps": 2,
         "learner.schedule": "cosine",
         "learner.micro_batch_tokens": 2048,

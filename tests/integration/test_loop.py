@@ -17,7 +17,7 @@ import torch
 from safetensors.torch import load_file
 
 import rlvr
-from rlvr.errors import ConfigError, RunStopped
+from rlvr.errors import ConfigError, DataError, RunStopped
 
 PLUGIN = Path(__file__).parents[1] / "plugins" / "troubled.py"
 GROUP, PROMPTS = 8, 8
@@ -182,7 +182,7 @@ def test_a_run_directory_is_complete(tmp_path: Path) -> None:
         "rollouts.jsonl",
     }
     assert [folder.name for folder in run.checkpoints()] == ["step-000002", "step-000003"]
-    environment = json.loads((run.path / "environment.json").read_text())
+    (environment,) = json.loads((run.path / "environment.json").read_text())
     assert environment["packages"]["torch"]
     assert environment["device"] == "cpu"
     assert "learner.lr" not in (run.path / "config.toml").read_text().split("[learner]")[0]
@@ -192,6 +192,47 @@ def test_a_run_directory_is_complete(tmp_path: Path) -> None:
     assert run.before.low <= run.before.accuracy <= run.before.high
     again = rlvr.train(**settings(tmp_path / "next", model=str(run.model), steps=1))
     assert again.before == run.after
+
+
+def test_the_starter_learns(tmp_path: Path) -> None:
+    run = rlvr.train(task="math", steps=10, device="cpu", out=str(tmp_path / "run"), sampler={"prompts_per_step": 32})
+    assert run.before is not None
+    assert run.accuracy is not None
+    assert run.accuracy >= run.before.accuracy + 0.2
+
+
+def test_resuming_takes_new_rates_but_keeps_what_is_measured(tmp_path: Path) -> None:
+    out = tmp_path / "run"
+    rlvr.train(**settings(out, learner={"lr": 1e-3, "schedule": "constant", "warmup_steps": 0}))
+    resumed = rlvr.train(resume=out, steps=4, learner={"lr": 1e-5})
+    assert [row["lr"] for row in resumed.metrics()] == [1e-3, 1e-3, 1e-5, 1e-5]
+    assert len(json.loads((out / "environment.json").read_text())) == 2
+    for fixed in ({"task": "gsm8k"}, {"eval": {"limit": 3}}, {"seed": 4}):
+        with pytest.raises(ConfigError, match="a resumed run keeps its"):
+            rlvr.train(resume=out, steps=5, **fixed)
+
+
+def test_a_prompt_that_cannot_fit_is_named_before_the_first_step(tmp_path: Path) -> None:
+    rows = [
+        {"q": "What is 1 + 1?", "a": "2"},
+        {"q": "What is 1 + 2? " * 40, "a": "3"},
+        {"q": "What is 2 + 2?", "a": "4"},
+    ]
+    (tmp_path / "rows.jsonl").write_text(
+        "".join(json.dumps({"id": str(i), **row}) + "\n" for i, row in enumerate(rows))
+    )
+    task = 'name = "long"\nverifier = "math"\nprompt = "{{q}}"\n[data]\npath = "rows.jsonl"\nanswer = "a"\nid = "id"\n'
+    (tmp_path / "long.toml").write_text(task)
+    with pytest.raises(DataError, match="sample `1` has"):
+        rlvr.train(**settings(tmp_path / "run", task=str(tmp_path / "long.toml")))
+    assert not (tmp_path / "run").exists()
+
+
+def test_whatever_goes_wrong_between_updates_leaves_a_checkpoint(tmp_path: Path) -> None:
+    out = tmp_path / "run"
+    with pytest.raises(ValueError, match="not today"):
+        rlvr.train(**settings(out, task="troubled-raise", plugin=[str(PLUGIN)], reward={"shaper": "moody"}))
+    assert [folder.name for folder in rlvr.Run(out).checkpoints()] == ["step-000000"]
 
 
 def test_a_run_is_never_written_over(tmp_path: Path) -> None:

@@ -6,7 +6,7 @@ import os
 import time
 import zlib
 
-from rlvr import Completion, Sample, Task, hookimpl, verifier
+from rlvr import Completion, Sample, Task, Verdict, hookimpl, shaper, verifier
 
 TROUBLES = ("sleep", "raise", "exit", "memory", "nan", "always")
 
@@ -34,6 +34,17 @@ def troubled(completion: Completion, sample: Sample, *, trouble: str = "raise") 
                 hoard.append(bytearray(1 << 24))
         return float("nan")
     return completion.text.endswith(f"\\boxed{{{sample.answer}}}")
+
+
+@shaper("moody")
+def moody(verdict: Verdict, completion: Completion) -> float:
+    """Pays nobody."""
+    raise ValueError("not today")
+
+
+@hookimpl
+def rlvr_shapers() -> list[object]:
+    return [moody]
 
 
 def load(split: str) -> list[Sample]:

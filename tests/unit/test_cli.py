@@ -15,6 +15,7 @@ from typing import Any, Literal
 import pytest
 
 from rlvr.cli import app, commands, main, reference
+from rlvr.cli.errors import report
 from rlvr.cli.output import shown, table
 from rlvr.config import Leaf, flatten, leaves
 
@@ -173,10 +174,27 @@ def test_every_command_has_help_with_all_its_flags(rlvr: Rlvr, name: tuple[str, 
         ("train --task math --task gsm8k", "`--task` is given twice", "give it once"),
         ("train --sampler.dynamic false", "`rlvr train` has no place for `false`", "`--sampler.dynamic=false`"),
         ("train --sampler.dynamic=maybe", "`--sampler.dynamic` is `maybe`, but must be `true` or `false`", "--help"),
-        ("train --learner.lr -1", "`--learner.lr` is `-1`, but must be at least 0", "Peak learning rate"),
-        ("train --learner.lr nan", "`--learner.lr` is `nan`, but must be a number", "Peak learning rate"),
+        (
+            "train --learner.lr -1",
+            "`--learner.lr` is `-1`, but must be at least 0",
+            "give `--learner.lr` at least 0; it is: Peak learning rate",
+        ),
+        (
+            "train --learner.lr nan",
+            "`--learner.lr` is `nan`, but must be a number",
+            "give `--learner.lr` a number; it is: Peak learning rate",
+        ),
+        (
+            "train --seed x",
+            "`--seed` is `x`, but must be a whole number",
+            "give `--seed` a whole number; it is: Seed of",
+        ),
         ("train --steps 1.5", "`--steps` is `1.5`, but must be a whole number", "Steps of"),
-        ("train --learner.schedule linaer", "`--learner.schedule` is `linaer`, but must be one of", "Learning rate"),
+        (
+            "train --learner.schedule linaer",
+            "`--learner.schedule` is `linaer`, but must be one of",
+            "did you mean `linear`?",
+        ),
         ("train --sampler.max-tokens 4 --reward.overlong-buffer 4", "`--reward.overlong-buffer` 4", "the soft penalty"),
         ("train --task mth", "there is no task named `mth`", "did you mean `math`?"),
         ("train --config no.toml", "there is no config file `no.toml`", "`--config`"),
@@ -231,6 +249,8 @@ def test_debug_behind_a_double_dash_is_a_completion(rlvr: Rlvr) -> None:
 def test_debug_from_the_environment(rlvr: Rlvr, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("RLVR_DEBUG", "1")
     assert "Traceback" in rlvr("train", "--steps", "0").err
+    monkeypatch.setenv("RLVR_DEBUG", "0")
+    assert "Traceback" not in rlvr("train", "--steps", "0").err
 
 
 LOOSE = """
@@ -238,23 +258,27 @@ from rlvr import Task, hookimpl
 
 @hookimpl
 def rlvr_tasks():
-    return [Task("loose", "math", lambda split: 1 / 0), Task("bare", "math", lambda split: open("gone.txt"))]
+    return [Task("loose", "math", lambda split: 1 / 0)]
 """
 
 
-def test_an_operating_system_error_names_the_path(rlvr: Rlvr) -> None:
+@pytest.mark.parametrize("command", ["show", "check"])
+def test_a_task_that_cannot_be_loaded_is_named(rlvr: Rlvr, command: str) -> None:
     Path("loose.py").write_text(LOOSE)
-    ran = rlvr("tasks", "show", "bare", "--plugin", "loose.py")
-    assert ran.code == 3
-    assert ran.err.splitlines()[0] == "error: `gone.txt`: No such file or directory"
-
-
-def test_a_fault_in_the_code_is_two_lines_too(rlvr: Rlvr) -> None:
-    Path("loose.py").write_text(LOOSE)
-    ran = rlvr("tasks", "show", "loose", "--plugin", "loose.py")
+    ran = rlvr("tasks", command, "loose", "--plugin", "loose.py")
     assert ran.code == 2
-    error, hint = ran.err.splitlines()
-    assert error == "error: internal: ZeroDivisionError: division by zero (loose.py:6)"
+    assert "error: the task `loose` (file loose.py) raised ZeroDivisionError" in ran.err
+
+
+def test_an_operating_system_error_names_the_path(capsys: pytest.CaptureFixture[str]) -> None:
+    assert report(FileNotFoundError(2, "No such file or directory", "gone.txt"), app, debug=False) == 3
+    assert capsys.readouterr().err.splitlines()[0] == "error: `gone.txt`: No such file or directory"
+
+
+def test_a_fault_in_the_code_is_two_lines_too(capsys: pytest.CaptureFixture[str]) -> None:
+    assert report(ZeroDivisionError("division by zero"), app, debug=False) == 2
+    error, hint = capsys.readouterr().err.splitlines()
+    assert error == "error: internal: ZeroDivisionError: division by zero"
     assert "`--debug` shows the traceback" in hint
 
 
@@ -308,6 +332,32 @@ def test_an_option_keeps_its_type(rlvr: Rlvr, plugin: str, flags: str, wanted: s
     ran = rlvr("verify", "echo", "hi", "--answer", "1", *flags.split(), "--plugin", plugin)
     assert ran.code == 2
     assert f"but must be {wanted}" in ran.err
+
+
+def test_the_scorer_is_set_from_the_environment(rlvr: Rlvr, plugin: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RLVR_SCORER_TIMEOUT", "0.2")
+    ran = rlvr("verify", "slow", "x", "--plugin", plugin)
+    assert (ran.code, "its clock of 0.2 s" in ran.out) == (3, True)
+    monkeypatch.setenv("RLVR_SCORER_SANDBOX", "nowhere")
+    for line in (("verify", "slow", "x"), ("tasks", "check", "lax")):
+        ran = rlvr(*line, "--plugin", plugin)
+        assert (ran.code, "there is no sandbox named `nowhere`" in ran.err) == (2, True)
+    monkeypatch.delenv("RLVR_SCORER_SANDBOX")
+    ran = rlvr("tasks", "check", "lax", "--sandbox", "nowhere", "--plugin", plugin)
+    assert (ran.code, "there is no sandbox named `nowhere`" in ran.err) == (2, True)
+    ran = rlvr("tasks", "check", "lax", "--timeout", "0", "--plugin", plugin)
+    assert (ran.code, "`--timeout` is `0`, but must be at least 0.001" in ran.err) == (2, True)
+
+
+@pytest.mark.parametrize("final", [True, False])
+def test_a_run_is_no_model_and_says_where_its_model_is(rlvr: Rlvr, tmp_path: Path, final: bool) -> None:
+    run = tmp_path / "run"
+    (run / "final" if final else run).mkdir(parents=True)
+    (run / "config.toml").touch()
+    ran = rlvr("eval", "--model", "run")
+    assert ran.code == 2
+    assert f"error: `--model` is `{run}`, the directory of a run" in ran.err
+    assert (f"`{run / 'final'}`" if final else f"`rlvr train --resume {run}`") in ran.err
 
 
 def test_a_dash_reads_stdin(rlvr: Rlvr, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -483,6 +533,7 @@ def other_value(leaf: Leaf) -> Any:
 @pytest.mark.parametrize("joint", ["-", "_"])
 def test_every_setting_has_a_flag(rlvr: Rlvr, joint: str) -> None:
     values = {name: other_value(leaf) for name, leaf in leaves().items() if name != "plugin"}
+    values["data"] = str(Path("else/where").absolute())
     line = [f"--{name.replace('_', joint)}={str(value).lower()}" for name, value in values.items()]
     ran = rlvr("train", "--dry-run", *line)
     assert (ran.code, ran.err) == (0, "")

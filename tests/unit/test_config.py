@@ -159,7 +159,7 @@ def test_values_become_the_type_of_their_setting(name: str, raw: Any, value: Any
         ("model", 3, "text"),
         ("plugin", 3, "a list of strings"),
         ("plugin", ["a.py", 3], "a list of strings"),
-        ("algorithm", "gpro", "one of `grpo`, `dapo`; `grpo`?"),
+        ("algorithm", "gpro", "one of `grpo`, `dapo` ("),
         ("algorithm", ["grpo"], "one of `grpo`, `dapo`"),
         ("learner.schedule", "", "one of `constant`, `linear`, `cosine`"),
     ],
@@ -169,7 +169,8 @@ def test_a_value_that_cannot_be_used_is_named_with_its_origin(name: str, raw: An
         resolve([("config a.toml", {name: raw})])
     assert caught.value.message.startswith(f"`{name}` is `{raw}`, but must be {wanted}")
     assert caught.value.message.endswith("(config a.toml)")
-    assert caught.value.hint == LEAVES[name].help
+    told = f"give `{name}` {wanted}; it is: {LEAVES[name].help}"
+    assert caught.value.hint == ("did you mean `grpo`?" if raw == "gpro" else told)
 
 
 @pytest.mark.parametrize(
@@ -237,6 +238,17 @@ def test_a_misspelt_variable_is_not_ignored() -> None:
     with pytest.raises(ConfigError, match="`RLVR_LEARNER_LRR` names no setting") as caught:
         from_environment({"RLVR_LEARNER_LRR": "1"})
     assert caught.value.hint == "did you mean `RLVR_LEARNER_LR`?"
+    with pytest.raises(ConfigError) as caught:
+        from_environment({"RLVR_DISABLE_PLUGIN": "1"})
+    assert caught.value.hint == "did you mean `RLVR_DISABLE_PLUGINS`?"
+
+
+def test_a_seed_fits_every_generator_and_switches_take_words() -> None:
+    assert resolve([("flag", {"seed": 2**32 - 1})]).config.seed == 2**32 - 1
+    with pytest.raises(ConfigError, match="must be at most 4294967295"):
+        resolve([("flag", {"seed": 2**32})])
+    for word, value in (("on", True), ("off", False)):
+        assert resolve([("flag", {"sampler.dynamic": word})]).config.sampler.dynamic is value
 
 
 def test_a_file_may_nest_its_tables_or_dot_its_names(tmp_path: Path) -> None:
@@ -282,7 +294,7 @@ def values_of(leaf: Leaf) -> st.SearchStrategy[Any]:
     if leaf.type is str:
         return TEXT
     if leaf.type is int:
-        return st.integers(int(low or 0), 2**53)
+        return st.integers(int(low or 0), int(high or 2**53))
     return st.floats(low, high if high is not None else 1e300, allow_nan=False)
 
 

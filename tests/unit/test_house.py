@@ -29,9 +29,11 @@ PLUGINS = [name for name in PACKAGES if name != "rlvr"]
 LAYERS = (  # from the bottom; a module imports from its own layer or from below
     "types errors",
     "hookspecs advantage",
-    "config taskfile registry shaping accuracy rollout interrupt",
+    "config taskfile registry samples shaping accuracy rollout interrupt",
     "scoring scoring_worker sampler learner runlog progress",
-    "api taskcheck settings assembly evaluation loop",
+    "api taskcheck settings assembly",
+    "evaluation",
+    "loop",
     "cli __main__",
 )
 LAYER = {part: height for height, parts in enumerate(LAYERS) for part in parts.split()}

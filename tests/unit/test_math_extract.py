@@ -23,7 +23,12 @@ from rlvr_verifiers.math import extract
         (r"\boxed 9", "9", "boxed"),
         (r"\boxed{\{1,2\}}", r"\{1,2\}", "boxed"),
         (r"\boxed{\boxed{5}}", "5", "boxed"),
-        (r"\boxed{1} \boxed{\boxed{5} \text{ or } 6}", r"\boxed{5} \text{ or } 6", "boxed"),
+        (r"\boxed{1} gives \boxed{\boxed{5} \text{ or } 6}", r"\boxed{5} \text{ or } 6", "boxed"),
+        (r"\boxed{5} or \boxed{6}", "5 or 6", "boxed"),
+        (r"$$\boxed{5} \quad\text{or}\quad \boxed{6}$$", "5 or 6", "boxed"),
+        (r"\boxed{1}\boxed{2}\boxed{6}", "1, 2, 6", "boxed"),
+        (r"\boxed{4}, hence \boxed{5}, $\boxed{6}$", "5, 6", "boxed"),
+        (r"\boxed{6}. \boxed{6}", "6", "boxed"),
         (r"The answer is 7. \boxed{8}", "8", "boxed"),
         (r"\boxed{}", "", "boxed"),
         # 2: tags
@@ -96,7 +101,23 @@ def test_choices(text: str, letter: str) -> None:
 
 @pytest.mark.parametrize(
     "unit",
-    ["\\boxed{", "\\(", "$", "{", "<think></think>", "answer is ", "1,", "a,", "\\", "\\frac{", "*", "#### ", " "],
+    [
+        "\\boxed{",
+        "\\boxed{1}",
+        "\\boxed{1} or ",
+        "\\(",
+        "$",
+        "{",
+        "<think></think>",
+        "answer is ",
+        "1,",
+        "a,",
+        "\\",
+        "\\frac{",
+        "*",
+        "#### ",
+        " ",
+    ],
 )
 def test_linear_in_hostile_text(unit: str) -> None:
     text = unit * (60_000 // len(unit))

@@ -131,6 +131,8 @@ def test_a_third_parameter_asks_for_a_sandbox() -> None:
             lambda: verifier("x", reference=["k"])(lambda c, s, *, k=1: True),
             "`k` has the name of a reference",
         ),
+        (lambda: verifier("x", reference=["json"]), "the reference `json` is a flag of `rlvr verify`"),
+        (lambda: verifier("x")(lambda c, s, *, timeout=1: True), "the option `timeout` is a flag of `rlvr verify`"),
         (lambda: verifier("x", reference="answer"), "`reference` must be a list of names"),
         (lambda: verifier("x", timeout=0), "`timeout` is `0`"),
         (lambda: verifier("x", timeout=float("nan")), "`timeout` is `nan`"),

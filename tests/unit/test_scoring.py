@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import psutil
 import pytest
 
@@ -31,7 +32,9 @@ from rlvr import (
     scoring,
     scoring_worker,
 )
+from rlvr.errors import debugging
 from rlvr.registry import SandboxSpec
+from rlvr.scoring_worker import as_verdict
 
 HOSTILE = str(Path(__file__).parents[1] / "plugins" / "hostile.py")
 SAMPLE = Sample("s-1", answer="yes")
@@ -479,11 +482,36 @@ def test_a_sandbox_is_opened_once_and_closed(tmp_path: Path) -> None:
 
 def test_code_needs_a_safe_sandbox(scorer: Scorer, monkeypatch: pytest.MonkeyPatch) -> None:
     unsafe, safe = SandboxSpec("a", lambda: None, safe=False), SandboxSpec("b", lambda: None)  # type: ignore
-    assert scoring._first_safe(Registry(sandboxes={"a": unsafe})) == ""
-    assert scoring._first_safe(Registry(sandboxes={"a": unsafe, "b": safe})) == "b"
+    assert scoring._only_safe(Registry(sandboxes={"a": unsafe})) == ""
+    assert scoring._only_safe(Registry(sandboxes={"a": unsafe, "b": safe})) == "b"
+    assert scoring._only_safe(Registry(sandboxes={"b": safe, "c": safe})) == ""
     monkeypatch.setattr(scorer, "sandbox", "")
+    monkeypatch.setattr(scoring, "_safe", lambda known: [])
     with pytest.raises(MissingDependencyError, match="`runs-code` runs code, and there is no safe sandbox"):
         ask(scorer, "runs-code")
+    monkeypatch.setattr(scoring, "_safe", lambda known: ["b", "c"])
+    with pytest.raises(ConfigError, match="there are several safe sandboxes: `b`, `c`"):
+        ask(scorer, "runs-code")
+
+
+@pytest.mark.parametrize(
+    ("result", "status", "score"),
+    [
+        (np.True_, "passed", 1.0),
+        (np.False_, "failed", 0.0),
+        (np.float32(0.5), "failed", 0.5),
+        (np.array(True), "passed", 1.0),
+    ],
+)
+def test_a_numpy_scalar_is_the_value_it_holds(result: Any, status: str, score: float) -> None:
+    verdict = as_verdict(result)
+    assert (verdict.status, verdict.score) == (status, score)
+
+
+@pytest.mark.parametrize(("text", "on"), [("", False), ("0", False), ("false", False), ("1", True), ("yes", True)])
+def test_what_turns_debugging_on(text: str, on: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RLVR_DEBUG", text)
+    assert debugging() is on
 
 
 # The scorer's own life

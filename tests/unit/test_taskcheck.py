@@ -161,7 +161,6 @@ def test_equal_answers_throughout_cannot_be_shuffled(scorer: Scorer) -> None:
     [
         ([("1", "p"), ("2", "q")], [("1", "r")], {"shared_ids": ["1"]}),
         ([("1", "p"), ("2", "q")], [("3", "q")], {"shared_prompts": 1}),
-        ([("1", "p"), ("1", "q")], [("3", "r")], {"repeated_ids": ["1"]}),
     ],
 )
 def test_the_splits_must_be_disjoint(

@@ -6,11 +6,14 @@ r"""Finds the final answer in a completion, by these rules. The first that appli
         <think>maybe \boxed{7}                        none
 
 1.  The last `\boxed{...}` or `\fbox{...}`, braces matched; of nested boxes the outermost. A last box that is
-    never closed has no answer: the text was cut, and an earlier box was not meant to be final.
+    never closed has no answer: the text was cut, and an earlier box was not meant to be final. Boxes with nothing
+    but punctuation, "or" and "and" between them are one answer; prose between them makes the last one final.
 
         \boxed{1} and then \boxed{\frac{2}{3}}        \frac{2}{3}
         \boxed{\boxed{5} \text{ or } 6}               \boxed{5} \text{ or } 6
         \boxed{\boxed{5}}                            5
+        \boxed{5} or \boxed{6}                        5 or 6
+        \boxed{1}\boxed{2}                            1, 2
 
 2.  The last `<answer>...</answer>`; a declaration inside it (rule 4) is unwrapped.
 
@@ -63,7 +66,19 @@ class Extraction(NamedTuple):
     rule: str
 
 
+class _Box(NamedTuple):
+    """Where a box begins, where its brace opens, and where that closes."""
+
+    begin: int
+    brace: int
+    end: int
+
+
 _BRACES = re.compile(r"\\(?:boxed|fbox)\s*|\\[{}\\]|[{}]")
+_BOX_JOINT = re.compile(
+    r"(?:[\s*.,;:&$]|\\[,;:! \\()\[\]]|\\q?quad\b|\\(?:text|mbox|mathrm) ?\{\s*(?:or|and)?\s*\}|\b(?:or|and)\b)*",
+    re.IGNORECASE,
+)
 _BARE_BOX = re.compile(r"\\[a-zA-Z]+|-?[\w.]+")
 _DECLARED = re.compile(
     r"(?:\banswers?(?: +(?:is|are|would be|must be)\b(?: +(?:for sure|therefore|thus|simply))?"
@@ -130,22 +145,42 @@ def _last_box(text: str) -> Extraction | None:
     last = max(text.rfind("\\boxed"), text.rfind("\\fbox"))
     if last < 0:
         return None
-    only = text.find("\\boxed") == last or text.find("\\fbox") == last
-    if not only:  # one pass over all braces, so that a flood of open boxes stays linear
-        last = _outermost(text, last)
+    if text.count("\\boxed") + text.count("\\fbox") > 1:
+        boxes = _closed_boxes(text)
+        if boxes and last < boxes[-1].end:
+            return Extraction(_joined_boxes(text, boxes), "boxed")
     start, end = _box_at(text, last)
     if not text.startswith("{", start):
         bare = _BARE_BOX.match(text, start)
         return Extraction(bare.group() if bare else None, "boxed")
     if end < 0:
         return Extraction(None, "the last box was never closed")
-    content = text[start + 1 : end].strip()
-    for _ in range(MAX_DEPTH):  # a box around nothing but a box
+    return Extraction(_unwrapped(text[start + 1 : end]), "boxed")
+
+
+def _unwrapped(content: str) -> str:
+    """What stands in a box, without boxes around all of it."""
+    content = content.strip()
+    for _ in range(MAX_DEPTH):
         start, end = _box_at(content, 0)
         if not start or end != len(content) - 1:
             break
         content = content[start + 1 : end].strip()
-    return Extraction(content, "boxed")
+    return content
+
+
+def _joined_boxes(text: str, boxes: list[_Box]) -> str:
+    """The last box, together with those before it that nothing but a joint divides from it."""
+    contents, either = [_unwrapped(text[boxes[-1].brace + 1 : boxes[-1].end])], False
+    for before, after in zip(boxes[-2::-1], boxes[:0:-1], strict=True):
+        joint = text[before.end + 1 : after.begin]
+        if not _BOX_JOINT.fullmatch(joint):
+            break
+        content = _unwrapped(text[before.brace + 1 : before.end])
+        if content not in contents:
+            contents.append(content)
+            either = either or "or" in joint.lower()
+    return (" or " if either else ", ").join(reversed(contents))
 
 
 def _box_at(text: str, at: int) -> tuple[int, int]:
@@ -164,22 +199,24 @@ def _box_at(text: str, at: int) -> tuple[int, int]:
     return opening.end(), -1
 
 
-def _outermost(text: str, last: int) -> int:
-    """Where the outermost closed box begins that holds position `last` (or `last` itself)."""
-    open_boxes: list[int] = []  # for each open brace, where its box began, or -1
+def _closed_boxes(text: str) -> list[_Box]:
+    """The closed boxes that are in no other closed box, in one pass, so that a flood of open boxes stays linear."""
+    found: list[_Box] = []
+    open_boxes: list[tuple[int, int]] = []  # for each open brace, where its box began (or -1), and where it is
     pending = -1
-    found = last
     for mark in _BRACES.finditer(text):
         token = mark.group()
         if token.startswith(("\\b", "\\f")):
             pending = mark.start() if text.startswith("{", mark.end()) else -1
         elif token == "{":
-            open_boxes.append(pending)
+            open_boxes.append((pending, mark.start()))
             pending = -1
         elif token == "}" and open_boxes:
-            begin = open_boxes.pop()
-            if 0 <= begin < last < mark.start():
-                found = begin  # closings come inside out, so the last one kept is the outermost
+            begin, brace = open_boxes.pop()
+            if begin >= 0:
+                while found and found[-1].begin > begin:
+                    found.pop()
+                found.append(_Box(begin, brace, mark.start()))
     return found
 
 
