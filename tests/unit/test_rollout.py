@@ -25,9 +25,16 @@ COMPLETIONS = (
     Completion("3333", (6, 6, 6, 6), (-1.0, -1.0, -1.0, -1.0), "length"),
 )
 GROUP = Group(
-    Sample("s-1", "1+1", "2"), (3, 4), COMPLETIONS, VERDICTS, (1.0, 0.0, None, 0.0), (1.15, -0.58, None, -0.58)
+    Sample("s-1", "1+1", "2"),
+    (3, 4),
+    COMPLETIONS,
+    VERDICTS,
+    (1.0, 0.0, None, 0.0),
+    (1.0, 0.0, None, 0.0),
+    (1.15, -0.58, None, -0.58),
 )
-ALIKE = replace(GROUP, sample=Sample("s-2"), rewards=(0.0, 0.0, None, 0.0), advantages=(0.0, 0.0, None, 0.0))
+SAME = (0.0, 0.0, None, 0.0)
+ALIKE = replace(GROUP, sample=Sample("s-2"), outcomes=SAME, rewards=SAME, advantages=SAME)
 
 
 def batch(*sampled: Group, surplus: tuple[Group, ...] = ()) -> StepBatch:
@@ -58,6 +65,7 @@ def test_every_completion_that_was_sampled_is_recorded_once() -> None:
 def test_a_record_says_what_became_of_a_completion() -> None:
     assert list(batch(GROUP).records())[2] == {
         "step": 7,
+        "learned_in": None,
         "group": 0,
         "sample": "s-1",
         "prompt": "1+1",
@@ -70,6 +78,13 @@ def test_a_record_says_what_became_of_a_completion() -> None:
         "advantage": None,
     }
     json.dumps(list(batch(GROUP).records()), allow_nan=False)
+
+
+def test_a_record_says_in_which_step_a_row_is_learned_from() -> None:
+    carried, dropped = replace(GROUP, sample=Sample("s-3")), ALIKE
+    records = list(batch(GROUP, carried, dropped, surplus=(carried,)).records())
+    missing = [None, None, None, None]
+    assert [r["learned_in"] for r in records] == [7, 7, None, 7, 8, 8, None, 8, *missing]
 
 
 def test_metrics_are_means_over_what_was_sampled() -> None:
@@ -115,7 +130,7 @@ def groups(draw: st.DrawFn) -> Group:
     ids, logprobs = zip(*draw(TOKENS.filter(bool)), strict=True)
     completion = Completion(draw(TEXT), ids, logprobs, draw(st.sampled_from(["stop", "length"])))
     reward = draw(FLOATS | st.none())
-    return Group(draw(SAMPLES), ids, (completion,), (draw(ANY_VERDICT),), (reward,), (reward,))
+    return Group(draw(SAMPLES), ids, (completion,), (draw(ANY_VERDICT),), (reward,), (reward,), (reward,))
 
 
 @given(st.integers(0, 99), st.integers(0, 99), st.lists(groups(), max_size=2))

@@ -74,7 +74,7 @@ def test_an_empty_folder_will_do(tmp_path: Path) -> None:
 
 def test_config_and_environment_are_kept(log: RunLog) -> None:
     assert (log.path / "config.toml").read_text() == "steps = 3\n"
-    facts = json.loads((log.path / "environment.json").read_text())
+    (facts,) = json.loads((log.path / "environment.json").read_text())
     assert facts["device"] == "cpu"
     assert facts["packages"]["rlvr"]
     assert facts.keys() > environment().keys()
