@@ -178,8 +178,8 @@ def table(results: list[dict[str, Any]], arguments: argparse.Namespace) -> str:
         f"transformers {metadata.version('transformers')}, {time.strftime('%Y-%m-%d')}.",
         f"{PROMPTS} prompts x {GROUP} completions a step, {arguments.steps} steps, {arguments.rounds} rounds, "
         f"alternating; held-out accuracy every {arguments.every} step(s).",
-        "This policy is brief and sure of itself, so a group's completions share most of their tokens, and rlvr computes",
-        "what they share once (docs/log.md). On long, varied completions that part of the gain is smaller.",
+        "This policy is brief and sure of itself, so a group's completions share most of their tokens, and rlvr",
+        "computes what they share once (docs/log.md). On long, varied completions that part of the gain is smaller.",
         "",
         "| round | side | rollouts/s | optimiser steps/s | s to 85% | best accuracy |",
         "|---|---|---|---|---|---|",
