@@ -12,6 +12,7 @@ nothing and only training imports torch.
 from __future__ import annotations
 
 import importlib
+import os
 from typing import TYPE_CHECKING, Any
 
 _EXPORTS = {
@@ -53,6 +54,11 @@ _EXPORTS = {
 _MODULE_OF = {name: module for module, names in _EXPORTS.items() for name in names}
 
 __version__ = "0.1.0"
+
+# How long a thread of torch's pool spins at the end of a parallel region before it sleeps. GNU OpenMP's default is
+# about a millisecond, which makes everything many times slower as soon as another process wants a core. It is read
+# when torch is imported, so it is set here; a value of the user's stands.
+os.environ.setdefault("GOMP_SPINCOUNT", "1000")
 
 if TYPE_CHECKING:
     from rlvr.accuracy import Evaluation
