@@ -69,6 +69,11 @@ def verify_batch(name: str, pairs: Iterable[tuple[str | Completion, Mapping[str,
             jobs.append(_checked(spec, completion, reference))
         except UsageError as error:
             raise UsageError(f"pair {index}: {error.message}", error.hint) from None
+    first = jobs[0][2] if jobs else {}
+    if all(options == first for _, _, options in jobs):
+        with _lock:
+            batch = _scorer().submit_batch(name, [(completion, sample) for completion, sample, _ in jobs], first)
+        return batch.result()
     return [future.result() for future in [_submit(spec, *job) for job in jobs]]
 
 

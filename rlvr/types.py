@@ -6,7 +6,6 @@ Standard library only, so that a plugin can import this without paying for anyth
 from __future__ import annotations
 
 import enum
-import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Literal, Protocol, runtime_checkable
@@ -98,11 +97,12 @@ class Verdict:
     duration: float = 0.0
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "status", Status(self.status))
-        score = float(self.score)
-        if not math.isfinite(score) or not 0.0 <= score <= 1.0:
+        if type(self.status) is not Status:
+            object.__setattr__(self, "status", Status(self.status))
+        if type(self.score) is not float:
+            object.__setattr__(self, "score", float(self.score))
+        if not 0.0 <= self.score <= 1.0:  # nor NaN
             raise ValueError(f"the score of a verdict must be a number in [0, 1], not {self.score!r}")
-        object.__setattr__(self, "score", score)
         if not isinstance(self.detail, str) or not self.detail.strip():
             raise ValueError("a verdict needs a detail: the reason in words")
 

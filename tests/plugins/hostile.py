@@ -148,6 +148,14 @@ def exits(completion: Completion, sample: Sample) -> bool:
     os._exit(int(completion.text or 1))
 
 
+@verifier("exits-on")
+def exits_on(completion: Completion, sample: Sample, *, text: str = "") -> bool:
+    """Ends its process where the completion is `text`."""
+    if completion.text == text:
+        os._exit(3)
+    return True
+
+
 @verifier("dies")
 def dies(completion: Completion, sample: Sample) -> bool:
     """Dies of the signal it is told."""
@@ -193,33 +201,30 @@ def prints(completion: Completion, sample: Sample) -> bool:
     for stream in (sys.stdout, sys.stderr):
         stream.write("\0\xff garbage " * 20_000)
         stream.flush()
-    os.write(1, b"\x00\x00\x00\x02[]")
+    os.write(1, b"[]\n")
     return not sys.stdin.read()
 
 
 @verifier("forges")
 def forges(completion: Completion, sample: Sample) -> bool:
-    """Writes its own frames to every socket it has."""
-    frames = {
-        "garbage": b"\xff\xff\xff\xff not a frame",
-        "huge": (1 << 30).to_bytes(4, "big") + b"x" * 1_000_000,
-        "not-json": b"\x00\x00\x00\x03{]}",
-        "wrong-shape": b"\x00\x00\x00\x04[12]",
-        "nan": _frame(b'[0,"passed",NaN,"",{},NaN,false]'),
-        "deep": _frame(b"[" * 100_000),
+    """Writes its own lines to every socket it has."""
+    lines = {
+        "garbage": b"\xff\xff\xff\xff not a line\n",
+        "huge": b"x" * 1_000_000,
+        "not-json": b"{]}\n",
+        "spliced": b'"a\nb"\n',
+        "wrong-shape": b"[12]\n",
+        "nan": b'[0,"passed",NaN,"",{},NaN,false]\n',
+        "deep": b"[" * 100_000 + b"\n",
     }
     for fd in range(3, 64):
         try:
             if os.readlink(f"/proc/self/fd/{fd}").startswith("socket:"):
-                os.write(fd, frames[completion.text])
+                os.write(fd, lines[completion.text])
         except OSError:
             continue
     time.sleep(1e6)
     return True
-
-
-def _frame(body: bytes) -> bytes:
-    return len(body).to_bytes(4, "big") + body
 
 
 @verifier("closes")
@@ -273,6 +278,7 @@ def rlvr_verifiers() -> list[Any]:
         holds_the_lock,
         spawns,
         exits,
+        exits_on,
         dies,
         kills_its_guard,
         eats_memory,

@@ -267,10 +267,55 @@ def test_a_late_answer_is_a_timeout_however_busy_the_scorer_was(monkeypatch: pyt
     monkeypatch.setattr(scoring_worker, "limit_memory", lambda size: None)  # this is the test's own process
     bench = scoring_worker.Bench([HOSTILE], "", 256)
     packed = scoring_worker.pack_completion(Completion("0.05"))
-    frame = bytearray(bench.answer([7, "sleeps", 0.01, packed, ["s", "", None, {}], {}]))
-    number, status, score, detail, *_ = next(scoring_worker.unpack(frame))
+    line = bytearray(bench.answer([7, "sleeps", 0.01, packed, ["s", "", None, {}], {}]))
+    number, status, score, detail, *_ = next(scoring_worker.unpack(line))
     assert (number, status, score) == (7, "timeout", 0.0)
     assert "past its clock of 0.01 s" in detail
+
+
+# Batches
+
+
+def pairs(*texts: str) -> list[tuple[Completion, Sample]]:
+    return [(Completion(text), SAMPLE) for text in texts]
+
+
+def test_a_batch_has_its_verdicts_in_order(scorer: Scorer) -> None:
+    texts = ["yes" if number % 3 else "no" for number in range(3 * scoring.LINE_LIMIT + 5)]
+    verdicts = scorer.submit_batch("fine", pairs(*texts)).result(60)
+    assert [verdict.passed for verdict in verdicts] == [text == "yes" for text in texts]
+    assert scorer.submit_batch("fine", []).result(0) == []
+
+
+def test_one_of_a_batch_that_hangs_or_dies_spoils_no_other(scorer: Scorer) -> None:
+    slow = scorer.submit_batch("sleeps", pairs("0", "0", "60", "0", "0"), timeout=0.5).result(60)
+    assert [verdict.status for verdict in slow] == ["passed", "passed", "timeout", "passed", "passed"]
+    dead = scorer.submit_batch("exits-on", pairs(*"aaaa1aaaa"), {"text": "1"}).result(60)
+    assert [verdict.status for verdict in dead] == ["passed"] * 4 + ["error"] + ["passed"] * 4
+
+
+def test_a_batch_is_checked_before_it_is_queued(scorer: Scorer) -> None:
+    with pytest.raises(UnknownNameError):
+        scorer.submit_batch("no-such", [])
+    with pytest.raises(ConfigError, match="no option `nope`"):
+        scorer.submit_batch("fine", pairs("yes"), {"nope": 1})
+    with pytest.raises(UsageError, match="s-2"):
+        scorer.submit_batch("fine", [*pairs("yes"), (Completion(""), Sample("s-2", answer=object()))])
+
+
+def test_a_cancelled_batch_is_left_out(no_leaks: None) -> None:
+    with Scorer(workers=1, plugins=[HOSTILE]) as own:
+        busy = ask(own, "sleeps", "0.3")
+        batch = own.submit_batch("sleeps", pairs(*["1"] * 50))
+        assert batch.cancel()
+        assert busy.result(30).passed
+        assert until(lambda: not own.pending, 2)
+
+
+def test_a_closed_scorer_settles_a_batch(no_leaks: None) -> None:
+    with Scorer(workers=1, plugins=[HOSTILE]) as own:
+        batch = own.submit_batch("sleeps", pairs("60", "60"))
+    assert [verdict.status for verdict in batch.result(0)] == ["error", "error"]
 
 
 # Workers that die
@@ -286,9 +331,10 @@ def test_a_late_answer_is_a_timeout_however_busy_the_scorer_was(monkeypatch: pyt
         ("dies", "15", "killed by SIGTERM"),
         ("kills-its-guard", "", "killed by SIGKILL"),
         ("closes", "", "exit code 1"),
-        ("forges", "garbage", "no answer: a frame is too long"),
-        ("forges", "huge", "no answer: a frame is too long"),
+        ("forges", "garbage", "no answer"),
+        ("forges", "huge", "no answer: a line is too long"),
         ("forges", "not-json", "no answer"),
+        ("forges", "spliced", "no answer"),
         ("forges", "wrong-shape", "no answer"),
         ("forges", "nan", "no answer"),
         ("forges", "deep", "no answer"),
