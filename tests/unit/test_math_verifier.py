@@ -221,8 +221,8 @@ def test_an_unusable_reference_is_an_error(answer: object) -> None:
 
 
 def test_a_reference_that_cannot_be_parsed_is_compared_as_text() -> None:
-    reference = r"n \equiv 1 \pmod 4"
-    assert judge(r"\boxed{n\equiv 1 \pmod 4}", reference).passed
+    reference = r"AB \parallel CD"
+    assert judge(r"\boxed{AB\parallel CD}", reference).passed
     verdict = judge(r"\boxed{3}", reference)
     assert verdict.status is Status.FAILED
     assert "only be compared as text" in verdict.detail

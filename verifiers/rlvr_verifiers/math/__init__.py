@@ -16,6 +16,9 @@ from .extract import Extraction, extract
 __all__ = ["Extraction", "Outcome", "equivalent", "extract", "math"]
 
 _SHOWN = 120
+_WORDED = re.compile(
+    r"\s*(?:\\(?:text|textbf|textit|mathrm|mbox)\s*\{\s*[A-Za-z][A-Za-z' -]+\}|[A-Za-z]{3,}(?:[ -][A-Za-z']+)*)\s*\.?"
+)
 _CHOICE = re.compile(r"\s*(?:\\text(?:bf)?\{)?\s*\(?[A-Z]\)?\s*\}?\s*")
 
 
@@ -50,7 +53,9 @@ def math(
     reference = (answer if isinstance(answer, str) else repr(answer)).strip()
     if not reference:
         return Verdict.error("the reference `answer` is empty")
-    found = extract(completion.text, choice=bool(_CHOICE.fullmatch(reference)), fallback=last_expression)
+    choice = bool(_CHOICE.fullmatch(reference))
+    worded = not choice and bool(_WORDED.fullmatch(reference))
+    found = extract(completion.text, choice=choice, worded=worded, fallback=last_expression)
     if not found.answer:
         reason = "the answer is empty" if found.answer == "" else "there is no answer"
         return Verdict.of(

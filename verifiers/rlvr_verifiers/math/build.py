@@ -6,12 +6,13 @@ import itertools
 from collections.abc import Iterator
 from fractions import Fraction
 
-from .tree import MAX_DIGITS, MAX_EXPONENT, Node, ParseError, rebuild, walk
+from .tree import MAX_DIGITS, MAX_EXPONENT, Node, ParseError, integer, rebuild, symbols, walk
 
 MAX_SIGNS = 5
 """Most ± signs in one element; each doubles it."""
 
 INFINITY = Node("const", value="inf")
+MINUS_ONE = Node("neg", (integer(1),))
 REALS = Node("interval", (Node("neg", (INFINITY,)), INFINITY), "()")
 
 
@@ -35,13 +36,50 @@ def number(text: str) -> Node:
     return Node("num", number=value, places=len(decimals))
 
 
+_WHOLE = {"": "Z", "+": "Z+", ">0": "Z+", ">=1": "Z+", ">=0": "N0"}
+
+
+def number_set(field: str, mark: str = "") -> Node:
+    r"""`\mathbb{R}` as an interval, `\mathbb{Z}^+` and the like as symbols of their own."""
+    if field == "R":
+        return _reals(mark)
+    if field == "N":
+        return Node("sym", value="mathbb:" + {**_WHOLE, "": "N", "*": "Z+", "0": "N0"}.get(mark, "N" + mark))
+    return Node("sym", value="mathbb:" + (_WHOLE.get(mark, "Z" + mark) if field == "Z" else field + mark))
+
+
+def _reals(mark: str) -> Node:
+    zero = Node("num")
+    if mark in ("+", ">0", ">=0"):
+        return Node("interval", (zero, INFINITY), "[)" if mark == ">=0" else "()")
+    if mark in ("-", "<0", "<=0"):
+        return Node("interval", (Node("neg", (INFINITY,)), zero), "(]" if mark == "<=0" else "()")
+    return Node("minus", (REALS, Node("set", (zero,)))) if mark in ("*", "!=0") else REALS
+
+
+SET_MARKS = frozenset({"+", "-", "*", "0", ">0", ">=0", ">=1", "<0", "<=0", "!=0"})
+"""What may stand at a set of numbers, as in `\\mathbb{R}_{>0}`."""
+
+
 def builder(variable: Node, condition: Node) -> Node:
-    r"""`\{x \mid condition\}`: the condition, once it is about the variable."""
-    if variable.op == "rel" and variable.value == "in" and variable.args[1] == REALS:
-        variable = variable.args[0]
+    r"""`\{x \mid condition\}`: the conditions on a variable without a name, or what it is said to be equal to."""
+    inside: tuple[Node, ...] = ()
+    if variable.op == "rel" and variable.value == "in" and variable.args[0].op == "sym":
+        inside, variable = (variable,), variable.args[0]
     if variable.op != "sym":
         raise ParseError("a set is described by something that is not a symbol")
-    return condition if condition.op in ("rel", "list") else Node("set", (variable, condition))
+    conditions = (*inside, *(condition.args if condition.op == "list" else (condition,)))
+    joint = condition.value if condition.op == "list" and condition.value == "or" else "and"
+    if not all(variable.value in symbols(c) or c.value == "in" for c in conditions):
+        raise ParseError("a set is described by conditions on something else")
+    described = [c for c in conditions if c.op == "rel" and c.value == "=" and c.args[0] == variable]
+    if described:  # x = 2k, k in Z
+        rest = [c.args[1] if c in described else c for c in conditions if c not in inside]
+        return rest[0] if len(rest) == 1 else Node("list", tuple(rest), joint)
+    if any(c.op != "rel" for c in conditions) or (joint == "or" and inside):
+        return Node("set", (variable, condition))
+    unnamed = tuple(rebuild(c, lambda n: n._replace(value="") if n == variable else n) for c in conditions)
+    return unnamed[0] if len(unnamed) == 1 else Node("list", unnamed, joint)
 
 
 def proper(node: Node) -> Fraction | None:
@@ -50,6 +88,14 @@ def proper(node: Node) -> Fraction | None:
         return None
     top, bottom = (arg.number for arg in node.args)
     return top / bottom if 0 < top < bottom else None
+
+
+def named_point(product: Node) -> Node:
+    """`A(1,2)` as an assignment to the name, anything else as it is."""
+    name, *point = product.args
+    if len(point) == 1 and point[0].op == "tuple" and name.op == "sym" and name.value[0].isupper():
+        return Node("rel", (name, point[0]), "=")
+    return product
 
 
 def in_base(digits: str, base: str) -> Node:

@@ -1,48 +1,130 @@
 r"""Finds the final answer in a completion, by these rules. The first that applies decides.
 
-0.  Only what follows the last `</think>` counts. A `<think>` that is never closed has no answer.
+0.  Only the model's own turn counts: what follows the last `</think>` (a `<think>` that is never closed has no
+    answer), up to a token that ends the turn (`<|im_end|>`, `<|eot_id|>`, `<|endoftext|>`, `<|end_of_text|>`, `</s>`,
+    `<|im_start|>user`), and up to the next problem, which base models invent once they have answered: a line that
+    opens with `Question:`, `Problem:`, `Exercise:`, `Q:`, `Instruction:`, `Human:` or `User:` (or, in a text with any
+    colon, `Problem 2.`) after an answer by rule 1 to 4.
 
-        <think>\boxed{7}</think> It is \boxed{8}.     8
-        <think>maybe \boxed{7}                        none
+        <think>\boxed{7}</think> It is \boxed{8}.                   8
+        <think>maybe \boxed{7}                                      none
+        The answer is 36.\n\nQuestion: 15 - 11?\nThe answer is 4    36
+        It is \boxed{5}.<|im_end|>\boxed{6}                         5
 
 1.  The last `\boxed{...}` or `\fbox{...}`, braces matched; of nested boxes the outermost. A last box that is
     never closed has no answer: the text was cut, and an earlier box was not meant to be final. Boxes with nothing
     but punctuation, "or" and "and" between them are one answer; prose between them makes the last one final.
 
-        \boxed{1} and then \boxed{\frac{2}{3}}        \frac{2}{3}
-        \boxed{\boxed{5} \text{ or } 6}               \boxed{5} \text{ or } 6
-        \boxed{\boxed{5}}                            5
-        \boxed{5} or \boxed{6}                        5 or 6
-        \boxed{1}\boxed{2}                            1, 2
+        \boxed{1} and then \boxed{\frac{2}{3}}                      \frac{2}{3}
+        \boxed{\boxed{5} \text{ or } 6}                             \boxed{5} \text{ or } 6
+        \boxed{\boxed{5}}                                           5
+        \boxed{5} or \boxed{6}                                      5 or 6
+        \boxed{1}\boxed{2}                                          1, 2
+        \boxed{5} and then \boxed{6                                 none
 
-2.  The last `<answer>...</answer>`; a declaration inside it (rule 4) is unwrapped.
+2.  The last `<answer>...</answer>`, and 3. the rest of the line after the last `####`; what stands there is read as
+    in rule 4. A `####` line that begins with words (`#### Step 2`) and has text below it is a heading, no answer. An
+    answer that is declared after them (rule 4) goes first.
 
-        <answer>12</answer>                           12
+        <answer>12</answer>                                         12
+        <answer>The answer is 12.</answer>                          12
+        6 * 7 = 42\n#### 42                                         42
+        #### Answer\n$42$                                           42
+        #### 42\nWait, the answer is 41.                            41
 
-3.  The rest of the line after the last `####`.
+4.  The sentence after the last declaration that states something: "the answer is", "answer:", "answer =" and the
+    like, a heading "Final Answer" above a bare value, `"answer":` in JSON (its value), and 答案是, 答案为, 答: or the
+    like in Chinese, Japanese and Korean, up to 。. "The answer is correct" and an empty "Answer:" state nothing.
 
-        6 * 7 = 42\n#### 42                           42
+        The answer is 12. I hope it is correct.                     12
+        The answer is 12.\nAnswer:                                  12
+        The answer is 12. This answer is correct.                   12
+        **Final Answer**\n\n12                                      12
+        {"steps": 3, "answer": "12"}                                12
+        所以答案是12。                                                   12
 
-4.  The sentence after the last "the answer is", "final answer:", "answer:" or the like. When it opens with
-    formulas `$...$`, they are the answer, together with "or ..." and "and ..." that follow.
+    Of that sentence the value is taken out when it states one and no other:
 
-        The answer is 12. I hope it is correct.       12
-        The final answer is $x=3$, as claimed.        x=3
-        So the answer is $5$ or $6$.                  $5$ or $6$
+    -   Formulas `$...$` that open it, with "or ..." and "and ..." that follow; Markdown's emphasis, full stops
+        inside of the delimiters and brackets without a partner are dropped.
 
-5.  A reply that is itself an answer: one short line with no prose.
+        The final answer is $x=3.$                                  x=3
+        So the answer is $5$ or $6$.                                $5$ or $6$
+        The answer is **12** apples.                                12 apples
+        (Answer: 12)                                                12
 
-        x + 1                                         x + 1
+    -   A reason or remark at its end: because, since, as required (desired, expected, ...), due to, given that,
+        so that, and ", which ...", unless it says or, if, but or otherwise; "not 12" beside a value.
+
+        The answer is 12 because 3 * 4 = 12.                        12
+        The answer is 12, not 11.                                   12
+        The answer is not 11 but 12.                                12
+        The answer is 12 because x = 3, or 13.                      12 because x = 3, or 13
+
+    -   A second name is kept as an equation, for the comparison to check.
+
+        The answer is 56/4, that is, 14.                            56/4 = 14
+        The answer is 5/8 (0.625).                                  5/8 = 0.625
+        The answer is $\sqrt{10}$, or about 3.16.                   $\sqrt{10}$ \approx 3.16
+
+    -   The only number or formula among plain words, with the words of its unit. There is no answer if a word says
+        that it need not be the value (`statements.STOP`: not, less, about, or, if, half, times, ...) or makes it an
+        operand (the cube of 3). A sentence with a symbol, a second number or a name (March 12) stays whole.
+
+        The answer is that she has 18 apples in all.                18 apples
+        The answer is 14 small apples in each basket.               14\text{ small apples}
+        The answer is 40 km/h.                                      40 km/h
+        The answer is less than 12.                                 none
+        The answer is 5 or 6 hours.                                 5 or 6 hours
+        The answer is 5. Or maybe 6.                                none
+        The answer is March 12.                                     March 12
+
+    With `choice=True` (the reference is one capital letter) "the option is", "I choose" and the like declare too,
+    and the letter is taken that opens the sentence, or the only one in it.
+
+        I would choose (C), because (A) is too small.               C
+        The answer is option C, 720.                                C
+        The answer is (B) or (C).                                   (B) or (C)
+
+    With `worded=True` (the reference is made of words) the sentence is taken whole.
+
+        The answer is Marco.                                        Marco
+
+5.  A reply that is itself an answer: one short line with no prose, but for one word after it.
+
+        x + 1                                                       x + 1
+        45 degrees                                                  45 degrees
 
 6.  Unless told otherwise (`fallback=False`), the last expression: the last formula or number, whichever ends
-    later, with what is joined to it by "or", "and" or a comma; of plain text what follows the last `=`.
+    later, with what is joined to it by "or", "and" or a comma; of plain text what follows the last `=`. A value in
+    bold in the same sentence goes first, a reason ("since ...") after a value does not count, and of a table's row
+    only the last cell does.
 
-        Hence $n = 3$ or $n = 4$.                     $n = 3$ or $n = 4$
-        She pays 5 or 6 dollars.                      5 or 6
-        Together that is 2 + 3 = 5 apples.            5
+        Hence $n = 3$ or $n = 4$.                                   $n = 3$ or $n = 4$
+        She pays 5 or 6 dollars.                                    5 or 6
+        Together that is 2 + 3 = 5 apples.                          5
+        There are **14** apples in each of the 4 baskets.           14
+        Hence $n = 11$ is the least, since $n = 10$ fails.          n = 11
 
-    With `choice=True` (the reference is one capital letter) it is the last letter standing alone, or the one
-    that opens the reply as in `(D) Alina` or `D. because ...`.
+    There is none when its sentence says cannot, unable, whether, fails, impossible, maybe, either, is not, more
+    than (less, greater, ...), at least, at most, up to, let me try, or asks a question; when it is numbered (step 3,
+    problem 3); or when the reply ends inside of an open `$`, `\(` or `\[`.
+
+        We cannot say whether $n = 10$ works.                       none
+        The least such number is greater than 10.                   none
+        Let me try $n = 10$: $n + 2 =                               none
+
+    With `choice=True` it is the letter that opens the reply as in `(D) Alina`, or the last letter standing alone,
+    but for letters in a reason or said to be wrong; none when "and", "or" or a comma joins it to another.
+
+        (D) Alina                                                   D
+        It is not A, so I think it is C                             C
+        Both (B) and (C) are correct.                               none
+
+    With `worded=True` it is the only phrase in bold in the last sentence, or else what that says something is.
+
+        So it will be a **Thursday**.                               Thursday
+        Therefore the winner is Marco.                              Marco
 
 What is found is the whole answer: nothing later fishes a number out of it. Every rule runs in linear time.
 """
@@ -51,12 +133,13 @@ from __future__ import annotations
 
 import re
 from collections import deque
+from collections.abc import Iterator
 from typing import NamedTuple
 
-from .tree import MAX_DEPTH, words
-
-TAIL = 2_000
-"""The last expression is looked for in this many characters at the end."""
+from .boxes import last_box
+from .fallback import TAIL, last_expression, last_letter, last_phrase, lone_letters
+from .statements import SENTENCE_END, SPANS, joined_spans, settled, unemphasised
+from .tree import words
 
 
 class Extraction(NamedTuple):
@@ -66,199 +149,227 @@ class Extraction(NamedTuple):
     rule: str
 
 
-class _Box(NamedTuple):
-    """Where a box begins, where its brace opens, and where that closes."""
-
-    begin: int
-    brace: int
-    end: int
-
-
-_BRACES = re.compile(r"\\(?:boxed|fbox)\s*|\\[{}\\]|[{}]")
-_BOX_JOINT = re.compile(
-    r"(?:[\s*.,;:&$]|\\[,;:! \\()\[\]]|\\q?quad\b|\\(?:text|mbox|mathrm) ?\{\s*(?:or|and)?\s*\}|\b(?:or|and)\b)*",
+_UNCLEAR = "what is declared need not be the value"
+_TURN_END = re.compile(r"<\|(?:endoftext|end_of_text|im_end|eot_id)\|>|</s>|<\|im_start\|>\s*user\b")
+_NEXT_PROBLEM = re.compile(
+    r"\n[ \t#*>]*(?:Question|Problem|Exercise|Instruction|Human|User|Q)\b[ \t]?\d*\**[ \t]*[:.)]"
+)
+_FIRST_ANSWER = re.compile(
+    r"\\f?box(?:ed)? ?\{\s*[^\s}]|#### *[-$\\\d]|</answer>"
+    r"|\banswers?(?: +(?:is|are)\b\W*\w|\**[ \t]*[:=]\**\s*[^\n]{0,80}?[\d$\\])",
     re.IGNORECASE,
 )
-_BARE_BOX = re.compile(r"\\[a-zA-Z]+|-?[\w.]+")
 _DECLARED = re.compile(
-    r"(?:\banswers?(?: +(?:is|are|would be|must be)\b(?: +(?:for sure|therefore|thus|simply))?"
-    r"|\**[ \t]*[:=])\**)[ \t:]*",
+    r"(?<![A-Za-z])answers?(?: to (?:the|this|your) (?:\w+ )?(?:problem|question))?"
+    r"(?: +(?:is|are|(?:w|sh)ould be|must be|will be)\b(?: +(?:for sure|therefore|thus|simply))?"
+    r"|[*_]*(?:(?P<key>[\"'])[*_]*)?[ \t]*[:=])[*_]*[ \t:]*",
     re.IGNORECASE,
 )
-_SENTENCE_END = re.compile(r"[.!?](?=\s|$|\*)|[\r\n<]")
-_SPANS = re.compile(r"\$\$(.+?)\$\$|\\\[(.+?)\\\]|\\\((.+?)\\\)|(?<!\\)\$((?:[^$\\]|\\.)+?)(?<!\\)\$", re.DOTALL)
-_JOINT = re.compile(r"[\s*,;]*(?:or|and|,|;)[\s*,;]*(?:(?:or|and)\s*)?", re.IGNORECASE)
-_HEDGE = re.compile(r"\s*[,;(]?\s*\b(?:or|and|but|not|maybe|perhaps)\b", re.IGNORECASE)
-_TERM = r"[-+]?(?:[\w\\{}()|!°%$'^/]|\.(?=\d)|(?<=\d)[:,](?=\d))+"
-_FIGURE = rf"(?=\S*\d){_TERM}(?:\s*[-+*/^]+\s*{_TERM})*"
-_FIGURES = re.compile(rf"{_FIGURE}(?:\s*(?:,|\bor\b|\band\b)\s*{_FIGURE})*", re.IGNORECASE)
-_INSIDE = re.compile(r"[\w)}]\s*[-+*/^<>]\s*$")
-_WORD = re.compile(r"(?<![\\A-Za-z])[A-Za-z]{2,}")
+_CLOSING_NUMBER = re.compile(r"(-?\d+(?:,\d+)*(?:\.\d+)?)\.?\s*\Z")
+_JSON_VALUE = re.compile(
+    r"(?:\"((?:[^\"\\]|\\.)*)\"|'((?:[^'\\]|\\.)*)'|\[([^\[\]]*)\]|([^\s,}\"']+))(?=\s*(?:,\s*[\"'}\]]|[}\]`\n]|$))"
+)
+_HEADING = re.compile(r"^[ \t#*>]*(?:(?:the|my) )?(?:final )?answer[ \t*:]*\n\s*(\S.*)", re.IGNORECASE | re.MULTILINE)
+_CHINESE = re.compile(
+    r"(?:\u7b54\u6848|\u7b54\u3048|\uc815\ub2f5|\ub2f5)(?:\u5e94\u8be5|\u5e94)?"
+    r"(?:\u662f|\u4e3a|\u70ba|\u7b49\u4e8e|\u306f|\uc740|\s*[:\uff1a])[:\uff1a\s]*"
+    r"|(?<![\u56de\u89e3])\u7b54\s*[:\uff1a]\s*"
+)
+_CHOSEN = re.compile(
+    r"\b(?:option|choice) is[ \t:*]+(?=\W*[A-Z]\b)"
+    r"|\bI(?:'d| would| will|'ll)? (?:choose|pick|select|go with)[ \t:*]+(?=\W*(?:[A-Z]|option|choice)\b)"
+)
+_REMARK = re.compile(
+    r"(?:indeed |also )?(?:correct|right|verified|confirmed|consistent|reasonable|found|as follows|below|above)"
+    r"[ :]*(?:$|,|\(|\b(?:because|since|as|and)\b)",
+    re.IGNORECASE,
+)
+_SECOND_THOUGHT = re.compile(r"[.!]\s+(?:Or|Alternatively,?|Or maybe|Or perhaps)\s[^.]*\d")
+_HALF_BOLD = re.compile(r"\*\*(?=[\s.,]|$)")
+_HASH_HEADING = re.compile(r"[*_ ]*(?:\d+[.)]\s+)?[*_ ]*[A-Za-z]{2,}(?![\w(^=\\])")
+_WORD = re.compile(r"(?<![\\A-Za-z])[A-Za-z\u00c0-\u024f\u0400-\u04ff]{2,}")
 _NOT_PROSE = words("or and sqrt sin cos tan cot sec csc ln log exp pi infinity cm km mm kg")
-_OPENING_CHOICE = re.compile(r"\(?([A-Z])(?:\)|[.:](?=\s|$)|,(?=\s[a-z]))")
-_LONE_LETTER = re.compile(r"(?<![\w'’])\(?([A-HJ-Z])\)?(?![\w'’])")
+_CJK_WORD = re.compile(r"[\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af]{2}")
+_OPENING_CHOICE = re.compile(r"(?:(?:option|choice|letter) )?\(?([A-Z])(?:\)|[.:](?=\s|$)|,(?=\s[a-z]))")
 
 
-def extract(text: str, *, choice: bool = False, fallback: bool = True) -> Extraction:
+def extract(text: str, *, choice: bool = False, worded: bool = False, fallback: bool = True) -> Extraction:
     """The final answer of a completion, by the rules above.
 
     Args:
         text: The completion.
         choice: The reference is one capital letter, so a lone letter in prose can be the answer.
+        worded: The reference is made of words, so words in bold or after "is" can be the answer, and numbers cannot.
         fallback: Whether the last expression will do when nothing declares an answer (rule 6).
     """
-    _, _, rest = text.rpartition("</think>")
-    if "<think>" in rest:
-        return Extraction(None, "the reasoning was never closed with `</think>`")
-    text = rest
-    boxed = _last_box(text)
-    if boxed is not None:
-        return boxed
-    end = text.rfind("</answer>")
-    start = text.rfind("<answer>", 0, end) if end >= 0 else -1
-    if start >= 0:
-        inner = text[start + 8 : end].strip()
-        return Extraction(_declared(inner) or inner, "answer tag")
-    hashes = text.rfind("####")
-    if hashes >= 0:
-        line = text[hashes + 4 :].strip().partition("\n")[0].strip()
-        return Extraction(line or None, "####")
-    declared = _declared(text)
+    marked = "<" in text  # one character is looked for many times faster than a word
+    if marked:
+        text = text[text.rfind("</think>") + 8 :] if "</think>" in text else text
+        if "<think>" in text:
+            return Extraction(None, "the reasoning was never closed with `</think>`")
+        text = _own_turn(text)
+    if ":" in text:
+        text = _own_problem(text)
+    if "\\" in text and (boxed := last_box(text)) is not None:
+        return Extraction(*boxed)
+    tagged = _tagged(text) if marked else None
+    if tagged is not None:
+        content, end = tagged
+        return _unless_revised(Extraction(_within(content, worded), "answer tag"), text[end:])
+    if "#" in text and (hashed := _hash_line(text)) is not None:
+        line, rest = hashed
+        return _unless_revised(Extraction(_within(line, worded) or None, "####"), rest)
+    declared = _declared(text, choice=choice, worded=worded)
     if declared is not None:
-        return Extraction(opening_choice(declared) or declared if choice else declared, "declared")
+        return Extraction(declared, "declared") if declared else Extraction(None, _UNCLEAR)
     stripped = text.strip()
     letter = opening_choice(stripped) if choice else None
     if letter:
         return Extraction(letter, "opening letter")
     if _is_bare(stripped):
         return Extraction(stripped, "whole reply")
-    letters = _LONE_LETTER.findall(stripped[-TAIL:]) if choice and fallback else []
-    if letters:
-        return Extraction(letters[-1], "last letter")
     if not fallback:
         return Extraction(None, "no box, tag, `####` or declared answer")
-    return Extraction(_last_expression(stripped[-TAIL:]), "last expression")
+    if choice and (letter := last_letter(stripped)):
+        return Extraction(letter, "last letter")
+    if worded:
+        return Extraction(last_phrase(stripped), "last phrase")
+    return Extraction(last_expression(stripped), "last expression")
 
 
-def _last_box(text: str) -> Extraction | None:
-    r"""The last outermost box, or None when there is no `\boxed` at all."""
-    last = max(text.rfind("\\boxed"), text.rfind("\\fbox"))
-    if last < 0:
+def _own_turn(text: str) -> str:
+    """The text up to the end of the turn."""
+    over = _TURN_END.search(text)
+    return text[: over.start()] if over is not None and text[: over.start()].strip() else text
+
+
+def _own_problem(text: str) -> str:
+    """The text up to the next problem, which a base model invents once it has given its answer."""
+    if _NEXT_PROBLEM.search(text) is None:
+        return text
+    answer = _FIRST_ANSWER.search(text)
+    problem = _NEXT_PROBLEM.search(text, answer.end()) if answer else None
+    return text[: problem.start()] if problem else text
+
+
+def _tagged(text: str) -> tuple[str, int] | None:
+    """What the last `<answer>` holds, and where it ends."""
+    end = text.rfind("</answer>")
+    start = text.rfind("<answer>", 0, end) if end >= 0 else -1
+    return (text[start + 8 : end].strip(), end + 9) if start >= 0 else None
+
+
+def _unless_revised(found: Extraction, rest: str) -> Extraction:
+    """What was found, unless the text after it declares another answer."""
+    declared = _declared(rest) if rest else None
+    return Extraction(declared, "declared") if declared and found.answer not in (None, declared) else found
+
+
+def _within(text: str, worded: bool) -> str:
+    """The answer in a text that a tag or `####` marks as the answer."""
+    if text.isdigit():
+        return text
+    return _declared(text, worded=worded) or (text if worded else settled(text))
+
+
+def _hash_line(text: str) -> tuple[str, str] | None:
+    """The rest of the line after the last `####`, and what follows; None when there is none or it is a heading."""
+    hashes = text.rfind("####")
+    if hashes < 0:
         return None
-    if text.count("\\boxed") + text.count("\\fbox") > 1:
-        boxes = _closed_boxes(text)
-        if boxes and last < boxes[-1].end:
-            return Extraction(_joined_boxes(text, boxes), "boxed")
-    start, end = _box_at(text, last)
-    if not text.startswith("{", start):
-        bare = _BARE_BOX.match(text, start)
-        return Extraction(bare.group() if bare else None, "boxed")
-    if end < 0:
-        return Extraction(None, "the last box was never closed")
-    return Extraction(_unwrapped(text[start + 1 : end]), "boxed")
+    line, _, rest = text[hashes + 4 :].strip().partition("\n")
+    return None if rest and _HASH_HEADING.match(line) else (line.strip(), rest)
 
 
-def _unwrapped(content: str) -> str:
-    """What stands in a box, without boxes around all of it."""
-    content = content.strip()
-    for _ in range(MAX_DEPTH):
-        start, end = _box_at(content, 0)
-        if not start or end != len(content) - 1:
-            break
-        content = content[start + 1 : end].strip()
-    return content
+def _declared(text: str, *, choice: bool = False, worded: bool = False) -> str | None:
+    """The answer after the last declaration that states something, or None."""
+    phrase, at = _last_stated(text)
+    if at < len(text):
+        phrase = _stated_otherwise(text, at, choice) or phrase
+    if phrase is None or worded:
+        return phrase
+    phrase = settled(phrase)
+    return (_letter(phrase) if choice else None) or phrase
 
 
-def _joined_boxes(text: str, boxes: list[_Box]) -> str:
-    """The last box, together with those before it that nothing but a joint divides from it."""
-    contents, either = [_unwrapped(text[boxes[-1].brace + 1 : boxes[-1].end])], False
-    for before, after in zip(boxes[-2::-1], boxes[:0:-1], strict=True):
-        joint = text[before.end + 1 : after.begin]
-        if not _BOX_JOINT.fullmatch(joint):
-            break
-        content = _unwrapped(text[before.brace + 1 : before.end])
-        if content not in contents:
-            contents.append(content)
-            either = either or "or" in joint.lower()
-    return (" or " if either else ", ").join(reversed(contents))
+def _stated_otherwise(text: str, at: int, choice: bool) -> str | None:
+    """What is stated after `at` under a heading, in Chinese, Japanese or Korean, or by choosing an option."""
+    phrase = None
+    if text.find("nswer", at) >= 0 or text.find("NSWER", at) >= 0:
+        heading = _last(_HEADING, text, at)
+        stated = _phrase(heading[1]) if heading else ""
+        if heading and _is_bare(stated):
+            phrase, at = stated, heading.end()
+    if not text.isascii() and (match := _last(_CHINESE, text, at)):
+        phrase, at = _phrase(text[match.end() : match.end() + TAIL]) or phrase, match.end()
+    if choice and (match := _last(_CHOSEN, text, at)):
+        phrase = _phrase(text[match.end() : match.end() + TAIL]) or phrase
+    return phrase
 
 
-def _box_at(text: str, at: int) -> tuple[int, int]:
-    r"""Where the brace after `\boxed` at `at` is (0 when no box is there), and where its partner is (-1: nowhere)."""
-    opening = _BRACES.match(text, at)
-    if opening is None or not opening.group().startswith(("\\b", "\\f")):
-        return 0, -1
-    depth = 0
-    for brace in _BRACES.finditer(text, opening.end()):
-        if brace.group() == "{":
-            depth += 1
-        elif brace.group() == "}":
-            depth -= 1
-            if depth == 0:
-                return opening.end(), brace.start()
-    return opening.end(), -1
+def _last_stated(text: str) -> tuple[str | None, int]:
+    """The phrase after the last "answer is" that states something, and where that declaration ends."""
+    end = len(text)
+    for match in _declarations(text):
+        if number := _CLOSING_NUMBER.match(text, match.end()):
+            return number[1], end
+        value = _JSON_VALUE.match(text, match.end(), match.end() + TAIL) if match["key"] else None
+        if value:
+            phrase = value[value.lastindex or 0]
+        else:
+            between = text[match.end() : min(end, match.end() + TAIL)]
+            runs_on = end < len(text) and not SENTENCE_END.search(between.lstrip())
+            phrase = None if runs_on else _phrase(between)
+            if phrase and _SECOND_THOUGHT.search(between):
+                phrase = f"{phrase} or another"
+        if phrase and not _REMARK.match(phrase):
+            return phrase, match.end()
+        end = match.start()
+    return None, 0
 
 
-def _closed_boxes(text: str) -> list[_Box]:
-    """The closed boxes that are in no other closed box, in one pass, so that a flood of open boxes stays linear."""
-    found: list[_Box] = []
-    open_boxes: list[tuple[int, int]] = []  # for each open brace, where its box began (or -1), and where it is
-    pending = -1
-    for mark in _BRACES.finditer(text):
-        token = mark.group()
-        if token.startswith(("\\b", "\\f")):
-            pending = mark.start() if text.startswith("{", mark.end()) else -1
-        elif token == "{":
-            open_boxes.append((pending, mark.start()))
-            pending = -1
-        elif token == "}" and open_boxes:
-            begin, brace = open_boxes.pop()
-            if begin >= 0:
-                while found and found[-1].begin > begin:
-                    found.pop()
-                found.append(_Box(begin, brace, mark.start()))
-    return found
+def _declarations(text: str) -> Iterator[re.Match[str]]:
+    """The matches of `_DECLARED`, looked for from the end."""
+    lowered = text.lower()
+    if len(lowered) != len(text):
+        yield from reversed(list(_DECLARED.finditer(text)))
+        return
+    at = lowered.rfind("answer")
+    while at >= 0:
+        match = _DECLARED.match(text, at)
+        if match:
+            yield match
+        at = lowered.rfind("answer", 0, at)
 
 
-def _declared(text: str) -> str | None:
-    """The answer after the last declaration, or None when nothing is declared."""
-    last = _last(_DECLARED, text)
-    if last is None:
-        return None
-    rest = text[last.end() : last.end() + TAIL].lstrip(" \t\r\n:*")
-    spans, end = _joined_spans(rest)
-    if spans and not _HEDGE.match(rest, end):
-        tail = _SENTENCE_END.split(rest[end:], maxsplit=1)[0]
-        if not re.search(r"[\d$\\]", tail):
-            return spans + tail if len(tail.split()) <= 3 and "," not in tail else spans
-    sentence = _SENTENCE_END.split(rest, maxsplit=1)[0] if not spans else _sentence_after(rest, end)
-    return sentence.strip().rstrip("*").strip() or None
+def _phrase(rest: str) -> str:
+    """The formulas that open the text, and the rest of their sentence."""
+    rest = unemphasised(rest).lstrip(" \t\r\n:*")
+    if rest.startswith("}"):  # the declaration is a `\\text{...}` in a formula
+        rest = re.split(r"\\\)|\\\]|\$", rest.lstrip("} \t"), maxsplit=1)[0].rstrip(" .")
+    _, start = joined_spans(rest)
+    stop = SENTENCE_END.search(rest, start)
+    phrase = rest[: stop.start()] if stop else rest
+    return _HALF_BOLD.sub("", phrase).strip(" \t\r\n*") if "*" in phrase else phrase.strip()
 
 
-def _sentence_after(rest: str, end: int) -> str:
-    return rest[:end] + _SENTENCE_END.split(rest[end:], maxsplit=1)[0]
-
-
-def _joined_spans(text: str) -> tuple[str, int]:
-    """The formulas that open the text, joined by commas, "or" and "and", and where they end."""
-    first = _SPANS.match(text)
-    if first is None:
-        return "", 0
-    end, count = first.end(), 1
-    while joint := _JOINT.match(text, end):
-        following = _SPANS.match(text, joint.end())
-        if following is None:
-            break
-        end, count = following.end(), count + 1
-    only = next(group for group in first.groups() if group is not None)
-    return (only.strip() if count == 1 else text[:end]), end
+def _letter(phrase: str) -> str | None:
+    """The letter of a choice that a phrase names, when it names one only."""
+    opening = opening_choice(phrase)
+    if opening:
+        return opening
+    letters = set(lone_letters(phrase))
+    return letters.pop() if len(letters) == 1 and not re.search(r"\b(?:not|or|and)\b|n't\b", phrase) else None
 
 
 def _is_bare(text: str) -> bool:
-    if not text or len(text) > 2_000 or "\n" in text:
+    """Whether a text is an answer and nothing else: one short line without prose, but for a unit."""
+    if not text or len(text) > 2_000 or "\n" in text or _CJK_WORD.search(text):
         return False
     prose = [w for w in _WORD.findall(re.sub(r"\\[a-zA-Z]+\s*\{[^{}]*\}", "", text)) if w not in _NOT_PROSE]
-    return len(prose) <= 1 and _SPANS.sub("", text).strip(" .") in ("", text.strip(" ."))
+    if len(prose) > 1 or (prose and text[0].isalpha() and not text.strip(" .").isalpha()):
+        return False
+    return SPANS.sub("", text).strip(" .") in ("", text.strip(" ."))
 
 
 def opening_choice(text: str) -> str | None:
@@ -269,30 +380,5 @@ def opening_choice(text: str) -> str | None:
     return opening.group(1)
 
 
-def _last_expression(text: str) -> str | None:
-    begin, end = -1, 0
-    for span in _SPANS.finditer(text):
-        if begin < 0 or not _JOINT.fullmatch(text, end, span.start()):
-            begin = span.start()
-        end = span.end()
-    last = _last(_FIGURES, text, end)
-    if last is None:
-        return text[begin:end] if begin >= 0 else None
-    if _INSIDE.search(text[max(0, last.start() - 20) : last.start()]):
-        return None  # part of a formula that has no clear beginning
-    return _balanced(last.group())
-
-
 def _last(pattern: re.Pattern[str], text: str, start: int = 0) -> re.Match[str] | None:
     return next(iter(deque(pattern.finditer(text, start), maxlen=1)), None)
-
-
-def _balanced(figure: str) -> str:
-    """The text without closing brackets at its end, or opening ones at its start, that have no partner."""
-    for opening, closing in ("()", "{}"):
-        extra = figure.count(closing) - figure.count(opening)
-        while extra > 0 and figure.endswith(closing):
-            figure, extra = figure[:-1], extra - 1
-        while extra < 0 and figure.startswith(opening):
-            figure, extra = figure[1:], extra + 1
-    return figure

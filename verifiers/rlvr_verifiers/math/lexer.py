@@ -1,16 +1,15 @@
 r"""Cuts an answer, in LaTeX or plain text, into tokens; one pass, linear, nothing is evaluated.
 
-Spacing, `\left`, fonts and `$` are dropped; look-alike characters become the usual ones; a run of letters becomes
-known names (`8pi` is 8 and pi, `xsqrt2` is x, sqrt and 2), a word, or one symbol per letter.
+Spacing, `\left`, fonts, colours and `$` are dropped; a run of letters becomes known names (`8pi` is 8 and pi,
+`xsqrt2` is x, sqrt and 2), a word, or one symbol per letter.
 """
 
 from __future__ import annotations
 
 import re
-import unicodedata
 from typing import NamedTuple
 
-from .tree import MAX_CHARS, MAX_TOKENS, ParseError, words
+from .tree import MAX_TOKENS, ParseError, words
 from .units import WORDS
 
 
@@ -49,11 +48,19 @@ _WORDS: dict[str, tuple[str, str]] = {
     "pct": ("op", "%"),
     "degree": ("op", "°"),
     "degrees": ("op", "°"),
-    **{word: ("scale", word) for word in ("hundred", "thousand", "million", "billion", "trillion")},
-}
+    **dict.fromkeys(("oo", "inf", "infinity"), ("const", "inf")),
+    **{word: ("scale", word) for word in ("dozen", "hundred", "thousand", "million", "billion", "trillion")},
+    **dict.fromkeys(("usd", "dollars", "dollar"), ("cur", "$")), "eur": ("cur", "€"), "gbp": ("cur", "£"),
+    **dict.fromkeys(("rs", "inr"), ("cur", "₹")),
+    "to": ("op", ":"),
+}  # fmt: skip
+_CHINESE = {
+    **dict.fromkeys(("或", "或者"), Token("sep", "or")), **dict.fromkeys(("和", "与", "且", "及"), Token("sep", "and")),
+    "度": Token("op", "°"),
+}  # fmt: skip
 _CONSTANTS = {"e": "e", "i": "i"}
 
-_OPAQUE = words("sqrt overline bar vec overrightarrow hat tilde angle triangle widehat mathbb")
+_OPAQUE = words("sqrt overline bar vec hat tilde angle triangle widehat mathbb over choose forall pmod bmod")
 _COMMANDS: dict[str, tuple[str, str]] = {
     **{name: ("func", name) for name in FUNCTIONS},
     **{name: ("sym", name) for name in GREEK},
@@ -65,12 +72,13 @@ _COMMANDS: dict[str, tuple[str, str]] = {
     **dict.fromkeys(("approx", "simeq", "thickapprox"), ("op", "~")),
     **dict.fromkeys(("mid", "vert", "lvert", "rvert", "|"), ("op", "|")),
     **dict.fromkeys(("setminus", "backslash"), ("op", "minus")),
-    **dict.fromkeys(("frac", "dfrac", "tfrac", "cfrac"), ("raw", "frac")),
+    **dict.fromkeys(("frac", "dfrac", "tfrac", "cfrac", "nicefrac", "sfrac", "flatfrac"), ("raw", "frac")),
     **dict.fromkeys(("binom", "dbinom", "tbinom"), ("raw", "binom")),
-    **dict.fromkeys(("ldots", "cdots", "dots", "dotsc"), ("raw", "dots")),
+    **dict.fromkeys(("ldots", "cdots", "dots", "dotsc", "dotsb"), ("raw", "dots")),
     **dict.fromkeys(("emptyset", "varnothing"), ("raw", "empty")),
     **dict.fromkeys(("quad", "qquad", "\\"), ("sep", "\\\\")),
     **{name: ("raw", name) for name in _OPAQUE},
+    "overrightarrow": ("raw", "vec"), "mod": ("raw", "bmod"), "equiv": ("op", "≡"), "notin": ("op", "notin"),
     "arctg": ("func", "arctan"), "tg": ("func", "tan"), "ctg": ("func", "cot"), "pi": ("const", "pi"),
     "infty": ("const", "inf"), "lt": ("op", "<"), "gt": ("op", ">"), "in": ("op", "in"), "pm": ("op", "pm"),
     "mp": ("op", "mp"), "cup": ("op", "union"), "cap": ("op", "inter"), "colon": ("op", ":"),
@@ -78,85 +86,41 @@ _COMMANDS: dict[str, tuple[str, str]] = {
     "langle": ("op", "⟨"), "rangle": ("op", "⟩"), "lfloor": ("op", "⌊"), "rfloor": ("op", "⌋"),
     "lceil": ("op", "⌈"), "rceil": ("op", "⌉"), "%": ("op", "%"), "degree": ("op", "°"), "circ": ("op", "°"),
     "lbrack": ("op", "["), "rbrack": ("op", "]"), "prime": ("op", "'"), "$": ("cur", "$"), "pounds": ("cur", "£"),
-    "&": ("sep", "and"), "land": ("sep", "and"), "lor": ("sep", "or"),
+    **dict.fromkeys(("&", "land", "wedge"), ("sep", "and")), **dict.fromkeys(("lor", "vee"), ("sep", "or")),
+    "textdegree": ("op", "°"),
 }  # fmt: skip
 _SILENT = words(
-    "left right big Big bigg Bigg bigl bigr Bigl Bigr displaystyle textstyle limits nolimits mathbf boldsymbol bm "
-    "mathcal mathit bf rm it boxed fbox , ! ; : > / ( ) [ ]"
+    "left right middle big Big bigg Bigg bigl bigr Bigl Bigr displaystyle textstyle scriptstyle limits nolimits mathbf "
+    "boldsymbol bm pmb mathcal mathit mathnormal bf it boxed fbox underline ensuremath mathop mathbin mathrel "
+    "mathord mathstrut strut tiny scriptsize footnotesize small normalsize large Large LARGE huge Huge thinspace "
+    "medspace thickspace enspace negthinspace nobreak hfill noindent therefore , ! ; : > / ( ) [ ]"
 ) | {" "}
-_TEXT = words("text textbf textit textrm textnormal textsf mbox hbox mathrm mathsf operatorname emph")
+_TEXT = words(
+    "text textbf textit textrm textnormal textsf texttt textup textmd textsc mbox hbox mathrm mathsf mathtt "
+    "operatorname emph rm sf tt"
+)
+_DROPPED = words("color textcolor colorbox hspace vspace phantom hphantom vphantom tag label overset underset stackrel")
+"""Commands that take what stands in braces after them away; what a second pair of braces holds stays."""
+_ARGUMENT = re.compile(r"\*?\s*(?:\[[^\[\]{}]*\])?\s*(?=\{)")
 
 _TOKEN = re.compile(
     r"(?P<skip>[\s~$\u200b]+|\*\*(?=\s*$))"
     r"|(?P<env>\\(?:begin|end)\s*\{[A-Za-z]+\*?\}(?:\{[clr|\s]*\})?)"
     r"|(?P<cmd>\\(?:[A-Za-z]+|.)\s*)"
     r"|(?P<base>[0-9][0-9A-F]*_(?:\{\s*\d{1,2}\s*\}|\d{1,2}))"
-    r"|(?P<num>(?:\d+(?:\.\d+|\.(?=\s*\\overline))?|\.\d+)(?:[eE][+-]?\d+(?![\d.A-Za-z]))?)"
+    r"|(?P<num>(?:\d+(?:\.\d+|\.(?=\s*\\overline))?|\.\d+|\.(?=\s*\\overline))(?:[eE][+-]?\d+(?![\d.A-Za-z]))?)"
     r"|(?P<dots>\.\.\.)"
-    r"|(?P<word>[A-Za-z]+)"
+    r"|(?P<word>[A-Za-z]+|[\u3400-\u9fff]+)"
     r"|(?P<op>\*\*|<=|>=|!=|[-+*/^_!'%|()\[\]{},;:=<>&°])"
     r"|(?P<cur>[€£¥₹¢])"
     r"|(?P<other>.)",
     re.DOTALL,
 )
 _GROUPED = re.compile(r"\d{1,3}(?:,\d{3}){1,12}(?![\d,])(?:\.\d+)?")
+_NOUN = re.compile(r"\s+(?!and\b|or\b)[a-z]{2}")
+_ROMAN = re.compile(r"[IVX]{2,4}")
+_BRACES = re.compile(r"\\.|[{}]", re.DOTALL)
 _TEXT_WORD = re.compile(r"[A-Za-z]+(?:['’-][A-Za-z]+)*")
-_THOUSANDS = re.compile(r"(?<=\d)(?:\{,\}|\{,\\!\}|,\s*\\!|\\[,!; ])\s*(?=\d{3}(?!\d))")
-_SPACED = re.compile(r"([-+]?\\?\$?)(\d{1,3}(?: \d{3})+(?:\.\d+)?)")
-_EDGES = ' \t\r\n"`*'
-_STOPS = " .,;:\t\r\n"
-_DOUBLED = re.compile(r"\\\\(?=[A-Za-z])")
-
-_GREEK_IN_ORDER = (
-    "alpha", "beta", "gamma", "delta", "epsilon", "zeta", "eta", "theta", "iota", "kappa", "lambda", "mu", "nu", "xi"
-)  # fmt: skip
-_LOOK_ALIKES = str.maketrans(
-    {
-        **dict.fromkeys("−–—‒﹣－", "-"), **dict.fromkeys("×∙·⋅∗", "*"), "÷": "/", "⁄": "/", "∕": "/", "：": ":",
-        "π": "\\pi ", "√": "\\sqrt ", "∞": "\\infty ", "≤": "<=", "⩽": "<=", "≥": ">=", "⩾": ">=", "≠": "!=",
-        "≈": "\\approx ", "∪": "\\cup ", "∩": "\\cap ", "∈": "\\in ", "∖": "\\setminus ", "±": "\\pm ",
-        "∓": "\\mp ", "º": "°", "∘": "°", "˚": "°", "′": "'", "’": "'", "‘": "'", "“": '"', "”": '"',
-        "∅": "\\emptyset ", "ℝ": "\\mathbb{R}", "ℤ": "\\mathbb{Z}", "…": "\\ldots ", "⟨": "\\langle ",
-        "⟩": "\\rangle ", "⌊": "\\lfloor ", "⌋": "\\rfloor ", "⌈": "\\lceil ", "⌉": "\\rceil ", "\u2061": "",
-        **{chr(0x3B1 + k): f"\\{name} " for k, name in enumerate(_GREEK_IN_ORDER)},
-        "ρ": "\\rho ", "σ": "\\sigma ", "τ": "\\tau ", "φ": "\\phi ", "χ": "\\chi ", "ψ": "\\psi ",
-        "ω": "\\omega ", "Δ": "\\Delta ", "Ω": "\\Omega ", "Θ": "\\Theta ",
-    }
-)  # fmt: skip
-_SUPER = str.maketrans("⁰¹²³⁴⁵⁶⁷⁸⁹⁺⁻ⁿ", "0123456789+-n")
-_SUPERS = re.compile("[⁰¹²³⁴⁵⁶⁷⁸⁹⁺⁻ⁿ]+")
-_SUB = str.maketrans("₀₁₂₃₄₅₆₇₈₉ₙ", "0123456789n")
-_SUBS = re.compile("[₀₁₂₃₄₅₆₇₈₉ₙ]+")
-_VULGAR = re.compile("(\\d?)([¼½¾⅐-⅞])")
-
-
-def normalise(text: str) -> str:
-    """One spelling for look-alike characters, thousands separators and doubled backslashes; outer marks gone.
-
-    Raises:
-        ParseError: If the text is longer than `MAX_CHARS`.
-    """
-    text = text.strip(_EDGES)
-    if len(text) > MAX_CHARS:
-        raise ParseError(f"it is longer than {MAX_CHARS} characters")
-    if not text.isascii():
-        text = _VULGAR.sub(lambda m: f"{m[1]} {unicodedata.normalize('NFKC', m[2])}", text)
-        text = _SUPERS.sub(lambda m: "^{" + m[0].translate(_SUPER) + "}", text).translate(_LOOK_ALIKES)
-        text = _SUBS.sub(lambda m: "_{" + m[0].translate(_SUB) + "}", text)
-        text = unicodedata.normalize("NFKC", text).translate(_LOOK_ALIKES)
-        text = "".join(c for c in text if unicodedata.category(c) != "Cf").strip()
-    text = text.rstrip(_STOPS).strip(_EDGES).rstrip(_STOPS)
-    if len(text) > 2 and text[0] == text[-1] == "'":
-        text = text[1:-1]
-    if text.endswith("\\") and not text.endswith("\\\\"):
-        text = text[:-1]  # half of a spacing command such as `\,`
-    if text.count("$") == 1 and "\\$" not in text:
-        text = text.replace("$", "\\$")  # half a pair of delimiters is a currency
-    if "\\\\" in text and "\\begin" not in text:
-        text = _DOUBLED.sub(r"\\", text)
-    text = _THOUSANDS.sub("", text)
-    spaced = _SPACED.fullmatch(text)
-    return spaced[1] + spaced[2].replace(" ", "") if spaced else text
 
 
 def tokenise(text: str, *, thousands: bool = True) -> list[Token]:
@@ -210,7 +174,9 @@ def tokenise(text: str, *, thousands: bool = True) -> list[Token]:
             else:
                 out.append(Token("op", "^" if value == "**" else value))
         elif kind == "word":
-            if text_depth:
+            if not value.isascii():
+                out.append(_CHINESE.get(value, Token("word", value)))
+            elif text_depth:
                 at = _text_word(text, start, out)
             else:
                 _letters(value, out)
@@ -222,6 +188,9 @@ def tokenise(text: str, *, thousands: bool = True) -> list[Token]:
                 found = _COMMANDS[name]
                 brackets += (found[1] == "\\{") - (found[1] == "\\}")
                 out.append(Token(*found))
+            elif name in _DROPPED:
+                argument = _ARGUMENT.match(text, at)
+                at = _after_group(text, argument.end()) if argument else at
             elif name not in _SILENT:
                 raise ParseError(f"`\\{name}` is not understood")
         elif kind == "env":
@@ -239,9 +208,19 @@ def tokenise(text: str, *, thousands: bool = True) -> list[Token]:
             out.append(Token("cur", value))
         elif kind == "dots":
             out.append(Token("raw", "dots"))
-        elif not (text_depth and value in '."?'):
+        elif not (text_depth and value in '."'):
             raise ParseError(f"`{value}` is not understood")
     return out
+
+
+def _after_group(text: str, at: int) -> int:
+    """Where the group that opens at `at` has ended."""
+    depth = 0
+    for brace in _BRACES.finditer(text, at):
+        depth += {"{": 1, "}": -1}.get(brace.group(), 0)
+        if depth == 0:
+            return brace.end()
+    raise ParseError("a brace is never closed")
 
 
 def _is_number(digits: str, base: int) -> bool:
@@ -257,6 +236,8 @@ def _text_word(text: str, start: int, out: list[Token]) -> int:
         out.append(Token(*_WORDS[word.lower()], text=True))
     elif word in _NAMES and _NAMES[word][0] != "sym":
         out.append(Token(*_NAMES[word], text=True))
+    elif word == "a" and _NOUN.match(text, match.end()):
+        out.append(Token("word", word, True))  # an article
     elif len(word) == 1:
         const = _CONSTANTS.get(word)
         out.append(Token("const", const, True) if const else Token("sym", word, True))
@@ -270,7 +251,7 @@ def _letters(run: str, out: list[Token]) -> None:
     if run.lower() in _WORDS:
         out.append(Token(*_WORDS[run.lower()]))
         return
-    if run in WORDS:
+    if run in WORDS or _ROMAN.fullmatch(run):
         out.append(Token("word", run))
         return
     pieces: list[Token] = []

@@ -14,7 +14,7 @@ from collections.abc import Mapping
 from fractions import Fraction
 from typing import Any
 
-from .tree import Node, symbols, walk, words
+from .tree import Node, walk, words
 
 MAX_BITS = 16_000
 """Largest numerator or denominator of exact arithmetic."""
@@ -25,6 +25,8 @@ MAX_LOG = 1e6
 MAX_ANGLE = 1e9
 MAX_COST = 4_000
 """Most steps of one numeric evaluation, weighed by `_COSTS`; a step takes about 2 microseconds."""
+_SNAP = 1e-30
+"""A value this close to a whole number is that number to `floor` and `ceil`: rounding noise must not move a step."""
 DIGITS = (50, 110)
 """Digits of the first look, and of the second, which tells a tiny value from rounding noise."""
 
@@ -139,7 +141,7 @@ def _whole_root(value: int, n: int) -> int:
 _local = threading.local()
 
 
-def _context(digits: int) -> Any:
+def context(digits: int = DIGITS[0]) -> Any:
     """An mpmath context of this thread: mpmath's shared one changes its precision as it computes."""
     context = getattr(_local, f"digits_{digits}", None)
     if context is None:
@@ -162,20 +164,26 @@ def evaluate(node: Node, digits: int = DIGITS[0], point: Mapping[str, Fraction] 
     Raises:
         Undecided: If it has no value there, or computing it would cost too much.
     """
-    evaluation = _Evaluation(_context(digits), point or {})
+    return evaluate_real(node, digits, point)[0]
+
+
+def evaluate_real(node: Node, digits: int = DIGITS[0], point: Mapping[str, Fraction] | None = None) -> tuple[Any, bool]:
+    """As `evaluate`, and whether the expression is defined there over the reals: no root or logarithm left them."""
+    evaluation = _Evaluation(context(digits), point or {})
     try:
         value = evaluation.of(node)
     except (ZeroDivisionError, ValueError, OverflowError, TypeError, evaluation.mp.NoConvergence) as error:
         raise Undecided from error
     if evaluation.mp.isnan(value):
         raise Undecided
-    return value
+    return value, evaluation.real and not evaluation.mp.im(value)
 
 
 class _Evaluation:
     def __init__(self, mp: Any, point: Mapping[str, Fraction]) -> None:
         self.mp = mp
         self.point = point
+        self.real = True
 
     def rational(self, value: Fraction) -> Any:
         return self.mp.mpf(value.numerator) / value.denominator
@@ -209,14 +217,19 @@ class _Evaluation:
         if op == "deg":
             return args[0] * mp.pi / 180
         if op == "pow":
-            return self.power(args[0], args[1])
+            return self.noted(self.power(args[0], args[1]))
         if op == "root":
-            return self.root(args[0], args[1])
+            return self.noted(self.root(args[0], args[1]))
         if op == "fact":
             return self.factorial(args[0]) if node.value == "!" else self.double_factorial(args[0])
         if op == "app":
             return self.unknown(node.value, args)
-        return self.function(node.value, args)
+        return self.noted(self.function(node.value, args))
+
+    def noted(self, value: Any) -> Any:
+        if self.mp.im(value):
+            self.real = False
+        return value
 
     def exp(self, x: Any) -> Any:
         if abs(x) > MAX_LOG:
@@ -268,7 +281,10 @@ class _Evaluation:
             if any(mp.im(arg) for arg in args):
                 raise Undecided
             real = [mp.re(arg) for arg in args]
-            return {"min": min, "max": max}[name](real) if name in ("min", "max") else getattr(mp, name)(real[0])
+            if name in ("min", "max"):
+                return min(real) if name == "min" else max(real)
+            nearest = mp.nint(real[0])
+            return nearest if abs(nearest - real[0]) < _SNAP else getattr(mp, name)(real[0])
         if abs(x) > (MAX_LOG if name in ("exp", "sinh", "cosh", "tanh") else MAX_ANGLE) and name not in _TAME:
             raise Undecided
         if name == "abs":
@@ -287,86 +303,14 @@ class _Evaluation:
 _COSTS = {"fact": 100, "pow": 5, "root": 5, "func": 5, "app": 20}
 
 
-def _cost(node: Node) -> int:
-    return 150 if node.value == "binom" else _COSTS.get(node.op, 1)
+def cost(*trees: Node) -> int:
+    """About how many steps it takes to evaluate all the trees."""
+    return sum(150 if node.value == "binom" else _COSTS.get(node.op, 1) for tree in trees for node in walk(tree))
 
 
 _NUMERIC = words("add mul neg div pct deg pow root fact app func")
 _TAME = frozenset({"abs", "ln", "log", "lg", "cbrt"})
 _MPMATH = {"arcsin": "asin", "arccos": "acos", "arctan": "atan"}
-
-
-def _points(names: list[str]) -> list[tuple[dict[str, Fraction], bool]]:
-    """Where two expressions are compared, and whether they must agree there even if their values are complex.
-
-    Three points in the positive quadrant come first: symbols usually stand for positive numbers, and there
-    `\\sqrt{x^2}` is x. At the others, of mixed signs, only real values count, as branches may differ.
-    """
-    draw = random.Random("rlvr " + " ".join(names)).randint
-    points = [({n: Fraction(draw(400, 2_600), 997) for n in names}, True) for _ in range(3)]
-    signs = [(-1,) * len(names), tuple(-1 if k % 2 else 1 for k in range(len(names)))]
-    for sign in signs:
-        points.append(({n: s * Fraction(draw(400, 2_600), 991) for n, s in zip(names, sign, strict=True)}, False))
-    return points
-
-
-def agree(left: Node, right: Node) -> bool | None:
-    """Whether two expressions have the same values; None when nowhere both can be computed."""
-    if sum(_cost(node) for side in (left, right) for node in walk(side)) > MAX_COST:
-        return None
-    names = sorted(symbols(left) | symbols(right))
-    if not names:
-        return _close(left, right, {})
-    seen = False
-    for point, binding in _points(names):
-        try:
-            close = _close(left, right, point, real_only=not binding)
-        except Undecided:
-            continue
-        if close is False:
-            return False
-        seen = seen or close is True
-    return True if seen else None
-
-
-def _close(left: Node, right: Node, point: Mapping[str, Fraction], real_only: bool = False) -> bool | None:
-    """Whether the values agree at a point; None when there is no telling."""
-    differences = []
-    for digits in DIGITS:
-        try:
-            a, b = evaluate(left, digits, point), evaluate(right, digits, point)
-        except Undecided:
-            return None
-        mp = _context(digits)
-        if real_only and (mp.im(a) or mp.im(b)):
-            return None
-        if mp.isinf(a) or mp.isinf(b):
-            return bool(a == b)
-        difference, size = abs(a - b), max(abs(a), abs(b))
-        if difference == 0:
-            return True
-        if difference > 1e-20 * size and difference > 1e-30:
-            return False
-        differences.append(difference)
-    noise = differences[1] <= differences[0] * mp.mpf(10) ** -20
-    return bool(noise or differences[1] <= size * mp.mpf(10) ** -(DIGITS[1] - 15))
-
-
-def proportional(left: Node, right: Node) -> int:
-    """1 or -1 when `left = c * right` with a constant c of that sign (a complex one gives 1), else 0."""
-    names = sorted(symbols(left) | symbols(right))
-    ratios = []
-    for point, _ in _points(names)[:3]:
-        try:
-            a, b = evaluate(left, point=point), evaluate(right, point=point)
-        except Undecided:
-            return 0
-        if abs(a) < 1e-30 or abs(b) < 1e-30:
-            return 0
-        ratios.append(a / b)
-    if any(abs(ratio - ratios[0]) > 1e-30 * abs(ratios[0]) for ratio in ratios):
-        return 0
-    return -1 if _context(DIGITS[0]).re(ratios[0]) < 0 else 1
 
 
 def rational_near(node: Node) -> Fraction | None:
@@ -378,7 +322,7 @@ def rational_near(node: Node) -> Fraction | None:
         value = evaluate(node)
     except Undecided:
         return None
-    mp = _context(DIGITS[0])
+    mp = context(DIGITS[0])
     if mp.im(value) or mp.isinf(value):
         return None
     sign, mantissa, exponent, _ = mp.re(value)._mpf_

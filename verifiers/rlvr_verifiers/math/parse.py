@@ -18,20 +18,33 @@ from __future__ import annotations
 from collections.abc import Callable
 from fractions import Fraction
 
-from .build import REALS, both_signs, builder, in_base, number, proper
-from .lexer import Token, normalise, tokenise
+from .build import MINUS_ONE, SET_MARKS, both_signs, builder, in_base, named_point, number, number_set, proper
+from .lexer import Token, tokenise
+from .spelling import normalise
 from .tree import MAX_DEPTH, MAX_ITEMS, MAX_MARKS, Node, ParseError, integer, words
 from .units import canonical
+from .wording import plain_words
 
 _RELATIONS = frozenset({"=", "<", "<=", ">", ">=", "!=", "~", "in"})
 _SETS = frozenset({"union", "inter", "minus"})
 _CLOSING = {"(": ")]", "[": ")]", "{": ("}",), "\\{": ("\\}",), "⟨": "⟩"}
-_SCALES = {"hundred": 2, "thousand": 3, "million": 6, "billion": 9, "trillion": 12}
-_FILLER = words("only exactly just is are the a an answer answers final equals total")
+_SCALES = {"dozen": 12, "hundred": 10**2, "thousand": 10**3, "million": 10**6, "billion": 10**9, "trillion": 10**12}
+_INFIX = frozenset({"over", "choose"})
+_UNREAD = frozenset({"over", "choose", "forall", "pmod", "bmod"})
+_FILLER = words("only exactly just is are the a an answer answers final equals total if when for where whenever")
+_CONNECTIVES = words("so thus hence therefore then finally")
+_LEADS = frozenset({"is", "are", "was", "be", "equals", "equal"})
+_HEDGES = words(
+    "not no never neither nor about around roughly approximately nearly almost least most more less fewer greater over "
+    "under than between up half third quarter double twice triple percent square cube root multiple factor if unless "
+    "except maybe possibly perhaps probably either or sometimes negative minus times plus"
+)
+_CONDITIONS = words("if when for where whenever otherwise else")
 _ATOM_KINDS = frozenset({"num", "sym", "const", "func"})
 _ATOM_OPS = frozenset({"(", "[", "{", "\\{", "⟨", "⌊", "⌈"})
 _FUNCTION_LETTERS = frozenset("fghFG")
 _MATRICES = frozenset({"matrix", "pmatrix", "bmatrix", "Bmatrix", "smallmatrix", "array"})
+_SYSTEMS = frozenset({"cases", "dcases", "rcases", "aligned", "align", "align*", "gathered", "gather", "split"})
 _END = Token("end", "")
 
 
@@ -46,9 +59,16 @@ def parse(text: str) -> tuple[Node, ...]:
     readings = [tokens]
     if "," in text:
         apart = tokenise(text, thousands=False)
-        if apart != tokens:
+        if apart != tokens and not any(len(t.value) > 1 and t.value[0] == "0" and t.value.isdigit() for t in apart):
             readings.append(apart)
     return tuple(_Parser(reading).answer() for reading in readings)
+
+
+def _leads_in(label: list[str]) -> bool:
+    """Whether words may stand before a value without changing it: "the area is", "there are", "a total of"."""
+    if not _HEDGES.isdisjoint(label):
+        return False
+    return _FILLER.issuperset(label) or label[-1] in _LEADS or label[-2:] == ["total", "of"]
 
 
 class _Parser:
@@ -126,13 +146,18 @@ class _Parser:
         label: list[str] = []
         while self.next.kind == "word" or (label and self.next.kind == "sym" and self.next.text):
             label.append(self.take().value)
-        if label:
-            if self.next.kind in ("end", "sep") or self.is_op(")", "\\}", "}", "]"):
-                return Node("text", value=" ".join(label).lower().removeprefix("the "))
-            if not self.is_op("=") and not all(word.lower() in _FILLER for word in label):
+        if label and self.next == ("sep", ",", False) and set(map(str.lower, label)) <= _CONNECTIVES:
+            self.at += 1  # "Thus, 6"
+        elif label:
+            if self.next.kind in ("end", "sep", "env") or self.is_op(")", "\\}", "}", "]", "&"):
+                return Node("text", value=plain_words(" ".join(label)))
+            spoken = [word.lower() for word in label]
+            if not (_HEDGES.isdisjoint(spoken) and self.is_op("=", ":")) and not _leads_in(spoken):
                 raise ParseError(f"`{' '.join(label)}` stands before a formula")
             self.accept("=", ":")
         operands = [self.operand()]
+        if operands[0].op == "mul" and not self.is_op(*_RELATIONS):
+            operands[0] = named_point(operands[0])
         relations: list[str] = []
         while self.is_op(*_RELATIONS):
             relations.append(self.take().value)
@@ -156,16 +181,21 @@ class _Parser:
     def with_unit(self, node: Node, names: list[str]) -> Node:
         while True:
             token = self.next
-            if token.kind in ("word", "cur") or (token.kind == "sym" and token.text):
+            if token.value in _CONDITIONS:
+                break
+            if token.kind in ("word", "cur") or (token.kind == "sym" and (token.text or names[-1:] == ["/"])):
                 names.append(self.take().value)
-            elif self.is_op("/") or (names and self.is_op("^", "*")):
+            elif self.is_op("/") or (self.is_op("*") and self.is_unit(1)) or (names and self.is_op("^")):
                 names.append(self.take().value)
                 if names[-1] == "^":
                     braces = self.accept("{")
                     names.append(self.accept("-") + self.take().value)
                     if braces:
                         self.expect("}")
-            elif self.next.kind == "func" and self.next.value in ("min", "sec") and not names:
+            elif token.kind == "raw" and token.value == "frac" and self.is_unit(2):
+                self.at += 1
+                names += [*self.unit_group(), "/", *self.unit_group()]
+            elif token.kind == "func" and token.value in ("min", "sec") and not names:
                 names.append(self.take().value)  # only reached when no argument follows
             else:
                 break
@@ -174,8 +204,22 @@ class _Parser:
             return node
         return Node("unit", (node,), unit)
 
+    def unit_group(self) -> list[str]:
+        """The unit in the next pair of braces."""
+        self.expect("{")
+        names: list[str] = []
+        while not self.accept("}"):
+            if self.next is _END or len(names) > MAX_MARKS + 2:
+                raise ParseError("a unit is never closed")
+            names.append(self.take().value)
+        return [name for name in names if name not in "{}"]
+
     def ratio(self) -> Node:
         parts = [self.sum()]
+        if self.next.kind == "raw" and self.next.value in _INFIX:
+            over = self.take().value == "over"
+            below = self.sum()
+            return Node("div", (parts[0], below)) if over else Node("func", (parts[0], below), "binom")
         while not self.bars and self.is_op(":") and len(parts) < MAX_ITEMS:
             self.at += 1
             parts.append(self.sum())
@@ -200,32 +244,49 @@ class _Parser:
     def product(self) -> Node:
         above, below = [self.factor()], []
         while True:
-            if self.accept("*"):
+            if self.is_op("*") and not self.is_unit(1):
+                self.at += 1
                 above.append(self.factor())
             elif self.is_op("/") and self.peek(1).kind != "word":
                 self.at += 1
                 below.append(self.factor())
             elif self.starts_atom():
+                if self.next.kind == "num" and above[-1].op == "pct":
+                    raise ParseError("a number follows `%`")
                 if self.next.kind == "num" and above[-1].op == "num":
                     above[-1] = self.mixed(above[-1])
-                elif self.next.kind == "raw" and self.next.value == "frac" and above[-1].op == "num":
-                    fraction = self.factor()
-                    whole = above[-1]
-                    part = None if whole.places >= 0 or whole.number.denominator > 1 else proper(fraction)
-                    if part and not below:
-                        above[-1] = Node("num", number=whole.number + part)
-                    else:
-                        above.append(fraction)
+                elif self.is_fraction() and above[-1].op == "num" and not below:
+                    above[-1:] = self.after_number(above[-1])
                 else:
                     above.append(self.factor())
             elif self.next.kind == "scale":
-                above.append(integer(10 ** _SCALES[self.take().value]))
+                above.append(integer(_SCALES[self.take().value]))
             else:
                 break
         top = above[0] if len(above) == 1 else Node("mul", tuple(above))
         if not below:
             return top
         return Node("div", (top, below[0] if len(below) == 1 else Node("mul", tuple(below))))
+
+    def is_fraction(self) -> bool:
+        """Whether a `\\frac` is next, perhaps in braces of its own."""
+        braces = int(self.is_op("{"))
+        return self.peek(braces).kind == "raw" and self.peek(braces).value == "frac"
+
+    def after_number(self, whole: Node) -> list[Node]:
+        """A number and the `\\frac` right after it: one mixed number with what marks it, or two factors."""
+        start = self.at
+        part = proper(self.atom())
+        if part is None or whole.places >= 0 or whole.number.denominator > 1:
+            self.at = start
+            return [whole, self.factor()]
+        node = self.marked(Node("num", number=whole.number + part))
+        return [self.power(node) if self.accept("^") else node]
+
+    def is_unit(self, ahead: int) -> bool:
+        """Whether the token stands for a unit: a word, or a letter in `\\text{}`."""
+        token = self.peek(ahead)
+        return token.kind == "word" or (token.kind == "sym" and token.text)
 
     def mixed(self, whole: Node) -> Node:
         """`1 1/2` in plain text; any other two numbers side by side are no answer."""
@@ -257,6 +318,8 @@ class _Parser:
             self.at += 3
             return Node("deg", (base,)) if mark == "°" else self.primed(base)
         exponent = self.nested(self.factor)
+        if base.op == "sym" and base.value in _FUNCTION_LETTERS and exponent == MINUS_ONE and self.is_op("("):
+            return self.applied(base._replace(value=base.value + "^-1"))
         return self.marked(Node("pow", (base, exponent)))
 
     def postfix(self) -> Node:
@@ -272,6 +335,8 @@ class _Parser:
         return node
 
     def mark(self, node: Node, mark: str) -> Node:
+        if mark == "'" and node.op == "num" and self.accept("'"):
+            return Node("unit", (node,), "in")
         if mark == "'":
             return self.primed(node)
         if mark == "!":
@@ -298,7 +363,9 @@ class _Parser:
             return False  # a unit such as \text{m}
         if kind == "op":
             return value in _ATOM_OPS or (value == "|" and not self.bars)
-        return kind in _ATOM_KINDS or kind == "raw" or (kind == "env" and value.startswith("begin"))
+        if kind == "raw":
+            return value not in _INFIX and not (value == "frac" and self.peek(1).value == "{" and self.is_unit(2))
+        return kind in _ATOM_KINDS or (kind == "env" and value.startswith("begin"))
 
     def atom(self) -> Node:
         kind, value, _ = token = self.take()
@@ -315,7 +382,7 @@ class _Parser:
         if kind == "env" and value.startswith("begin "):
             return self.nested(lambda: self.matrix(value[6:]))
         if kind == "cur":
-            return self.nested(self.atom)  # its unit was noted where the operand began
+            return self.nested(self.factor)  # its unit was noted where the operand began
         if kind == "op" and value in _CLOSING:
             return self.nested(lambda: self.group(value))
         if kind == "op" and value == "|":
@@ -403,6 +470,8 @@ class _Parser:
         return self.argument()
 
     def special(self, name: str) -> Node:
+        if name in _UNREAD:
+            raise ParseError(f"`\\{name}` is not understood")
         if name == "frac":
             top = self.digit()
             return Node("div", (top, self.digit()))
@@ -419,8 +488,7 @@ class _Parser:
         if name == "empty":
             return Node("set")
         if name == "mathbb":
-            field = self.subscript_like()
-            return REALS if field == "R" else Node("sym", value="mathbb:" + field)
+            return number_set(self.subscript_like(), self.set_mark())
         if name.startswith("base "):
             return in_base(*name.split()[1:])
         return Node("sym", value=f"{name}:{self.subscript_like()}")  # \overline{AB} and the like, as they stand
@@ -433,6 +501,16 @@ class _Parser:
             parts.append(self.take().value)
         return "".join(parts)
 
+    def set_mark(self) -> str:
+        """The mark of `\\mathbb{Z}^+` or `\\mathbb{R}_{>0}`; nothing is taken where none follows."""
+        start = self.at
+        if not self.accept("^", "_"):
+            return ""
+        mark = self.subscript() if self.is_op("{") else self.take().value
+        if mark not in SET_MARKS:
+            self.at, mark = start, ""
+        return mark
+
     def repeating(self, head: Node) -> Node:
         """`0.1\\overline{6}`; the decimals before the bar are in `head`."""
         self.at += 1
@@ -443,15 +521,23 @@ class _Parser:
         return Node("num", number=head.number + Fraction(int(digits), (10 ** len(digits) - 1) * 10**places))
 
     def matrix(self, name: str) -> Node:
-        if name not in _MATRICES:
+        if name not in _MATRICES and name not in _SYSTEMS:
             raise ParseError(f"`\\begin{{{name}}}` is not understood")
-        rows: list[Node] = []
+        aligned = name in _SYSTEMS and "cases" not in name
+        rows: list[tuple[Node, ...]] = []
         row: list[Node] = []
-        while self.next.kind != "env":
+        while self.next.kind != "env" or self.next.value.startswith("begin"):
+            if aligned:
+                self.accept("&")
+            if row and self.next.value in _CONDITIONS and self.peek(1).kind not in ("env", "sep"):
+                self.at += 1  # the condition itself follows
             row.append(self.item())
-            if self.accept("&"):
+            comma = name in _SYSTEMS and self.next == ("sep", ",", False)
+            self.at += comma
+            goes_on = self.accept("&") or comma or self.next.value in _CONDITIONS
+            if goes_on and self.next != ("sep", "\\\\", False) and self.next.kind != "env":
                 continue
-            rows.append(Node("list", tuple(row)))
+            rows.append(tuple(row))
             row = []
             if self.next == ("sep", "\\\\", False):
                 self.at += 1
@@ -459,9 +545,11 @@ class _Parser:
                 raise ParseError(f"`{self.next.value}` stands in a matrix")
         if self.take().value != f"end {name}" or not rows or row:
             raise ParseError("a matrix is not closed as it was opened")
-        if len({len(r.args) for r in rows}) > 1 or sum(len(r.args) for r in rows) > 4 * MAX_ITEMS:
+        if len({len(r) for r in rows}) > 1 or sum(map(len, rows)) > 4 * MAX_ITEMS:
             raise ParseError("the rows of a matrix differ in length, or it is too large")
-        return Node("matrix", tuple(rows))
+        if all(len(r) == 1 and r[0].op == "rel" for r in rows):
+            return Node("list", tuple(r[0] for r in rows), "and")  # a system
+        return Node("matrix", tuple(Node("list", r) for r in rows), "cases" if "cases" in name else "")
 
     def bar(self, closing: str, name: str) -> Node:
         self.bars = closing == "|"

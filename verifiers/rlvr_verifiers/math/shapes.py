@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from fractions import Fraction
 
+from .build import INFINITY
 from .numeric import exact
-from .tree import Node, contains, integer, walk
+from .tree import Node, contains, integer, rebuild, symbols, walk
 
 _REGIONS = frozenset({"interval", "union", "inter", "minus", "rel"})
 
@@ -52,12 +53,16 @@ def undefined(node: Node) -> bool:
 
 
 def single(node: Node) -> Node:
-    """The element of a set or list of one."""
-    return node.args[0] if node.op in ("set", "list") and len(node.args) == 1 else node
+    """The element of a set or list of one; a set in a set stays what it is."""
+    if node.op not in ("set", "list") or len(node.args) != 1 or (node.op, node.args[0].op) == ("set", "set"):
+        return node
+    return node.args[0]
 
 
 def is_region(node: Node) -> bool:
     """Whether it can only be a set of numbers: an interval, an inequality, a union."""
+    if node.op == "add":
+        return node.args[0].op == "interval"
     return node.op in _REGIONS or (node.op == "list" and any(arg.op == "rel" for arg in node.args))
 
 
@@ -72,12 +77,6 @@ _DEGREE = Node("div", (Node("const", value="pi"), integer(180)))
 def assigned(node: Node) -> Node:
     """The right side of an assignment; anything else as it is."""
     return node.args[0] if node.op == "assign" else node
-
-
-def distinct_names(node: Node) -> list[str]:
-    """The names of a collection of assignments to different names, else none."""
-    names = [arg.value for arg in node.args if arg.op == "assign"]
-    return names if len(names) == len(node.args) == len(set(names)) else []
 
 
 def as_equation(node: Node) -> Node | None:
@@ -104,6 +103,37 @@ def as_interval(node: Node) -> Node:
     return node
 
 
+def half_line(node: Node) -> Node:
+    """`x > a` as an interval, whatever `a` is."""
+    if node.op != "rel" or len(node.args) != 2 or node.value not in _HALF_LINES:
+        return node
+    (left, right), relation = node.args, node.value
+    if left.op == "sym" and left.value not in symbols(right):
+        end = right
+    elif right.op == "sym" and right.value not in symbols(left):
+        end, relation = left, _TURNED[relation]
+    else:
+        return node
+    brackets = _HALF_LINES[relation]
+    ends = (end, INFINITY) if relation[0] == ">" else (Node("neg", (INFINITY,)), end)
+    return Node("interval", ends, brackets)
+
+
+_HALF_LINES = {"<": "()", "<=": "(]", ">": "()", ">=": "[)"}
+_TURNED = {"<": ">", ">": "<", "<=": ">=", ">=": "<="}
+
+
+def contains_dots(node: Node) -> bool:
+    """Whether an ellipsis stands among its elements."""
+    return any(arg.op == "dots" for arg in node.args)
+
+
+def around_dots(node: Node) -> tuple[tuple[Node, ...], tuple[Node, ...]]:
+    """The elements before and after its first ellipsis."""
+    at = next(k for k, arg in enumerate(node.args) if arg.op == "dots")
+    return node.args[:at], node.args[at + 1 :]
+
+
 def rows(node: Node) -> list[tuple[Node, ...]] | None:
     """The rows of a matrix, a column vector written as a tuple, or a sum or multiple of such; else None."""
     if node.op == "matrix":
@@ -127,6 +157,31 @@ def rows(node: Node) -> list[tuple[Node, ...]] | None:
         whole = [t for t in terms if t is not None]
         return [tuple(Node("add", entries) for entries in zip(*rows, strict=True)) for rows in zip(*whole, strict=True)]
     return None
+
+
+def in_components(node: Node, other: Node) -> Node:
+    """A sum of unit vectors as a tuple, next to a tuple or a column; anything else as it is."""
+    if node.op in ("tuple", "matrix") or other.op not in ("tuple", "matrix") or len(other.args) not in (2, 3):
+        return node
+    return components(node, len(other.args)) or node
+
+
+def components(node: Node, size: int) -> Node | None:
+    r"""`2\mathbf{i}-\mathbf{k}` as a tuple of that size; None when it is no sum of multiples of unit vectors."""
+    used = {n for n in walk(node) if n.op in ("sym", "const") and n.value[-1] in "ijk"}
+    plain = all(n.value in _UNIT_VECTORS for n in walk(node) if n.op == "sym")
+    if not plain or all(n.op == "const" for n in used) or node.op not in ("add", "mul", "neg", "div"):
+        return None
+    if size < 3 and any(n.value[-1] == "k" for n in used):
+        return None
+
+    def at(letter: str) -> Node:
+        return rebuild(node, lambda n: integer(int(n.value[-1] == letter)) if n in used else n)
+
+    return Node("tuple", tuple(at(letter) for letter in "ijk"[:size])) if exact(at("")) == 0 else None
+
+
+_UNIT_VECTORS = frozenset(accent + letter for accent in ("", "hat:", "vec:") for letter in "ijk")
 
 
 def scaled(rows: list[tuple[Node, ...]] | None, factor: Node) -> list[tuple[Node, ...]] | None:

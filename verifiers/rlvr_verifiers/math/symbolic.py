@@ -9,10 +9,9 @@ from __future__ import annotations
 from typing import Any
 
 from .numeric import MAX_LOG, Undecided, evaluate, exact
+from .sampling import INTEGERS
 from .tree import Node, symbols, walk
 
-INTEGERS = frozenset("klmn")
-"""Symbols that stand for whole numbers."""
 MAX_NODES = 40
 _TRIG = frozenset({"sin", "cos", "tan", "cot"})
 

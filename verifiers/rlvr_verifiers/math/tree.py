@@ -29,7 +29,7 @@ class Node(NamedTuple):
     """One node. `op` says what `args`, `value` and `number` hold.
 
     num             number, and `places` decimal places (-1 when it was not written as a decimal)
-    sym const       value: `x_1`, `f'`; `pi`, `e`, `i`, `inf`
+    sym const       value: `x_1`, `f'`, "" for the variable of a set-builder; `pi`, `e`, `i`, `inf`
     add mul         args, flat, however many
     div pow neg     args
     root            args (radicand, index)
@@ -40,12 +40,13 @@ class Node(NamedTuple):
     text            value: words, in lower case
     list set tuple  args; a bare list is unordered
     interval        two args, value: its brackets, as in `[)`
-    matrix          args are the rows, each a `list`
+    matrix          args are the rows, each a `list`; value `cases`: the pieces of a function, each with its condition
     ratio           args (three or more; `a:b` is a division)
     union inter minus   args: operations on sets
     rel             args, value: the relations between them, joined by blanks, as in `< <=`
     assign          args (value, left side), value: the name on the left side
     equation        args (left - right)
+    given           args (head, conditions), each condition a `rel`
     dots            an ellipsis
     """
 
