@@ -10,7 +10,7 @@ import time
 from typing import Any
 
 import pytest
-from rlvr_verifiers.math import equivalent, math
+from rlvr_verifiers.math import Conventions, equivalent, math
 
 from rlvr import Completion, Sample, Status, Verdict
 
@@ -237,6 +237,19 @@ def test_options() -> None:
     assert judge(r"\boxed{64\%}", "64", bare_percent=True).passed
     assert judge(r"\boxed{64\%}", "0.64", bare_percent=True).passed
     assert not judge(r"\boxed{0.64}", "64", bare_percent=True).passed
+    assert judge(r"\boxed{9.79}", "9.81", tolerance=0.01).passed
+    assert not judge(r"\boxed{9.5}", "9.81", tolerance=0.01).passed
+    assert not judge(r"\boxed{-9.81}", "9.81", tolerance=0.01).passed
+    assert judge(r"\boxed{9.81}", "9.81", tolerance=2).status is Status.ERROR
+    assert judge(r"\boxed{2, 1}", "1, 2").passed
+    assert not judge(r"\boxed{2, 1}", "1, 2", ordered=True).passed
+    assert judge(r"\boxed{1, 2}", "1, 2", ordered=True).passed
+    assert judge(r"\boxed{y=2, x=1}", "x=1, y=2", ordered=True).passed
+    assert judge(r"\boxed{1.234,5}", "1234,50", decimal_comma=True).passed
+    assert judge(r"\boxed{\frac{1}{2}}", "0,5", decimal_comma=True).passed
+    assert not judge(r"\boxed{5}", "0,5", decimal_comma=True).passed
+    assert judge(r"\boxed{2; 1}", "1; 2", decimal_comma=True).passed
+    assert not judge(r"\boxed{0,5}", "0.5").passed
 
 
 HOSTILE = {
@@ -302,7 +315,7 @@ def test_equality_is_symmetric_where_it_should_be() -> None:
         if reference not in one_way:
             assert equivalent(answer, reference).equal, (reference, answer)
     for reference, answer in UNEQUAL:
-        assert not equivalent(answer, reference, rounded=False).equal, (reference, answer)
+        assert not equivalent(answer, reference, Conventions(rounded=False)).equal, (reference, answer)
 
 
 def test_spelling_does_not_matter() -> None:

@@ -10,10 +10,10 @@ import re
 
 from rlvr import Completion, Sample, Verdict, verifier
 
-from .compare import Outcome, equivalent
+from .compare import Conventions, Outcome, equivalent
 from .extract import Extraction, extract
 
-__all__ = ["Extraction", "Outcome", "equivalent", "extract", "math"]
+__all__ = ["Conventions", "Extraction", "Outcome", "equivalent", "extract", "math"]
 
 _SHOWN = 120
 _WORDED = re.compile(
@@ -33,7 +33,10 @@ def math(
     *,
     last_expression: bool = True,
     rounded: bool = True,
+    tolerance: float = 0.0,
     bare_percent: bool = False,
+    ordered: bool = False,
+    decimal_comma: bool = False,
 ) -> Verdict:
     r"""Passes when the final answer equals `answer`, as mathematics.
 
@@ -45,12 +48,17 @@ def math(
     Options:
         last_expression: Whether a completion that declares no answer is judged by its last expression.
         rounded: Whether an exact answer passes when the reference is its rounded value (three digits or more).
+        tolerance: How far a number may be off, relative to the reference: 0.01 for one percent.
         bare_percent: Whether `64%` also equals `64`, for data whose references leave the sign out.
+        ordered: Whether the elements of a bare list `a, b` have to come in the order of the reference.
+        decimal_comma: Whether `1.234,5` is 1234.5, in reference and answer.
     """
     answer = sample.answer
     if isinstance(answer, bool) or not isinstance(answer, str | int | float):
         return Verdict.error(f"the reference `answer` must be text or a number, not {type(answer).__name__}")
     reference = (answer if isinstance(answer, str) else repr(answer)).strip()
+    if not 0 <= tolerance < 1:
+        return Verdict.error(f"the option `tolerance` must be at least 0 and below 1, not {tolerance}")
     if not reference:
         return Verdict.error("the reference `answer` is empty")
     choice = bool(_CHOICE.fullmatch(reference))
@@ -63,7 +71,8 @@ def math(
             f"{reason} ({found.rule}); the reference is `{_shown(reference)}`",
             parts={"extracted": found.answer, "tier": "extract"},
         )
-    outcome = equivalent(reference, found.answer, rounded=rounded, bare_percent=bare_percent)
+    conventions = Conventions(rounded, tolerance, bare_percent, ordered, decimal_comma)
+    outcome = equivalent(reference, found.answer, conventions)
     sign = "equals" if outcome.equal else "does not equal"
     return Verdict.of(
         outcome.equal,

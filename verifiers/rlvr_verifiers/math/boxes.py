@@ -62,14 +62,14 @@ def _unwrapped(content: str) -> str:
 
 def _joined(text: str, boxes: list[_Box]) -> str:
     """The last box, together with those before it that nothing but a joint divides from it."""
-    contents, either = [_unwrapped(text[boxes[-1].brace + 1 : boxes[-1].end])], False
+    contents, either = {_unwrapped(text[boxes[-1].brace + 1 : boxes[-1].end]): None}, False
     for before, after in zip(boxes[-2::-1], boxes[:0:-1], strict=True):
         joint = text[before.end + 1 : after.begin]
         if not _JOINT.fullmatch(joint):
             break
         content = _unwrapped(text[before.brace + 1 : before.end])
         if content and content not in contents:
-            contents.append(content)
+            contents[content] = None
             either = either or "or" in joint.lower()
     return (" or " if either else ", ").join(reversed(contents))
 

@@ -20,11 +20,12 @@ from fractions import Fraction
 from typing import Literal, NamedTuple
 
 from .clauses import is_cross_product, items, label_key, labelled, rewrite, split_label
-from .comparison import Comparison
+from .comparison import STANDARD, Comparison, Conventions
 from .extract import opening_choice
 from .parse import parse
 from .settle import settle
-from .tree import Node, ParseError, integer
+from .spelling import decimal_commas
+from .tree import Node, ParseError, integer, walk
 from .wording import Choice, choice, phrase
 
 Tier = Literal["text", "exact", "numeric", "symbolic", "parse"]
@@ -49,25 +50,20 @@ class Reading:
     choice: Choice | None = None
 
 
-def equivalent(reference: str, answer: str, *, rounded: bool = True, bare_percent: bool = False) -> Outcome:
-    """Compares an answer with the reference.
-
-    Args:
-        reference: The gold answer, LaTeX or plain text.
-        answer: The answer as extracted.
-        rounded: Whether a reference such as `6.46` accepts the exact answer 84/13 that rounds to it.
-        bare_percent: Whether `64` and `64%` are equal as well as `0.64` and `64%`.
-    """
+def equivalent(reference: str, answer: str, conventions: Conventions = STANDARD) -> Outcome:
+    """Compares an answer with the reference, LaTeX or plain text, under the conventions of a data set."""
+    if conventions.decimal_comma:
+        reference, answer = decimal_commas(reference), decimal_commas(answer)
     gold, mine = read(reference), read(answer)
     if gold.text and gold.text == mine.text:
         return Outcome(True, "text", "the same text")
-    if (gold.choice or mine.choice) and _same_choice(gold, mine):
+    if (gold.choice or mine.choice) and _same_choice(gold, mine, conventions):
         return Outcome(True, "text", "the same choice")
     if not mine.nodes:
         return Outcome(False, "parse", mine.error)
     if not gold.nodes:
         return Outcome(False, "text", f"the reference can only be compared as text ({gold.error})")
-    comparison = Comparison(rounded, bare_percent)
+    comparison = Comparison(conventions)
     for left in gold.nodes:
         for right in mine.nodes:
             if comparison.same(left, right):
@@ -76,17 +72,17 @@ def equivalent(reference: str, answer: str, *, rounded: bool = True, bare_percen
     return Outcome(False, _TIERS[comparison.tier], reason)
 
 
-def _same_choice(gold: Reading, mine: Reading) -> bool:
+def _same_choice(gold: Reading, mine: Reading, conventions: Conventions) -> bool:
     """Whether both name the same choice; where one gives only the text of its choice, that is compared."""
     left, right = gold.choice, mine.choice
     if left and right:
         same = left.letter == right.letter
-        return same and (not left.rest or not right.rest or equivalent(left.rest, right.rest).equal)
+        return same and (not left.rest or not right.rest or equivalent(left.rest, right.rest, conventions).equal)
     if left:
-        given = bool(left.rest) and equivalent(left.rest, mine.text).equal
+        given = bool(left.rest) and equivalent(left.rest, mine.text, conventions).equal
         opening = not left.rest and _WITH_PROSE.fullmatch(mine.text)
         return given or bool(opening and opening_choice(mine.text) == left.letter)
-    return right is not None and bool(right.rest) and equivalent(gold.text, right.rest).equal
+    return right is not None and bool(right.rest) and equivalent(gold.text, right.rest, conventions).equal
 
 
 # -- reading
@@ -95,11 +91,34 @@ _INTEGER = re.compile(r"-?\d{1,100}")
 _DECIMAL = re.compile(r"(-?)(\d{0,100})\.(\d{1,100})")
 _FRACTION = re.compile(r"(-?)(?:\\[dt]?frac\{(-?\d{1,100})\}\{(\d{1,100})\}|(\d{1,100})/(\d{1,100}))")
 _CACHED_CHARS = 256
+_CACHED_NODES = 200
+MAX_PLAIN = 20_000
+"""Longest text that is looked at beyond its characters."""
+
+
+class _LargeError(Exception):
+    """Takes a reading that is too large to be remembered past the cache, which keeps no exceptions."""
+
+    def __init__(self, reading: Reading) -> None:
+        self.reading = reading
 
 
 def read(text: str) -> Reading:
     """Parses an answer; short ones are remembered, as the reference of a group and common answers return."""
-    return _read_cached(text) if len(text) <= _CACHED_CHARS else _read(text)
+    if len(text) > _CACHED_CHARS:
+        return _read(text)
+    try:
+        return _read_cached(text)
+    except _LargeError as large:
+        return large.reading
+
+
+@functools.lru_cache(maxsize=2048)
+def _read_cached(text: str) -> Reading:
+    reading = _read(text)
+    if sum(1 for node in reading.nodes for _ in walk(node)) > _CACHED_NODES:
+        raise _LargeError(reading)
+    return reading
 
 
 def _read(text: str) -> Reading:
@@ -170,8 +189,6 @@ def _is_settled(text: str) -> bool:
         return False
 
 
-_read_cached = functools.lru_cache(maxsize=2048)(_read)
-
 _WITH_PROSE = re.compile(r"\W*[A-Z]\W{1,3}(?!(?:or|and|but|not)\b)[A-Za-z]{2,} .*", re.DOTALL | re.IGNORECASE)
 _WRAPPED = re.compile(r"\\(?:text|textbf|textit|textrm|mbox|mathrm|mathbf|boxed|fbox)\s*\{([^{}]*)\}")
 _NOISE = re.compile(r"\\(?:left|right|displaystyle)(?![a-zA-Z])|[$\"“”]")
@@ -181,8 +198,10 @@ _BLANKS = re.compile(r"(?<![A-Za-z0-9])\s+|\s+(?![A-Za-z0-9])")
 
 def plain(text: str) -> str:
     """The text without what cannot change its meaning; words (not single letters) in lower case."""
-    text = _WRAPPED.sub(r"\1", _WRAPPED.sub(r"\1", text[:20_000]))
+    if len(text) > MAX_PLAIN:
+        return text.strip()
+    text = _WRAPPED.sub(r"\1", _WRAPPED.sub(r"\1", text))
     text = _NOISE.sub("", text).replace("\\dfrac", "\\frac").replace("\\tfrac", "\\frac")
-    text = _BLANKS.sub("", _GAPS.sub(" ", text).strip("* "))
+    text = _BLANKS.sub("", _GAPS.sub(" ", text).strip().removeprefix("**").removesuffix("**"))
     text = text if text.endswith("..") else text.rstrip(".")
     return text.lower() if len(text) > 2 and text.replace(" ", "").isalpha() else text

@@ -15,6 +15,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Sequence
 from fractions import Fraction
+from typing import NamedTuple
 
 from . import regions
 from .cases import same_cases
@@ -31,7 +32,9 @@ from .shapes import (
     contains_dots,
     difference,
     half_line,
+    has_transpose,
     in_components,
+    is_float_noise,
     is_region,
     radians,
     rounds_or_cuts,
@@ -59,12 +62,33 @@ _PI = Node("const", value="pi")
 MAX_UNORDERED = 60
 
 
+class Conventions(NamedTuple):
+    """What a data set means by its references, where mathematics alone does not say.
+
+    Attributes:
+        rounded: A reference of three digits or more, such as `6.46`, accepts an exact answer that rounds to it, 84/13.
+        tolerance: How far a number may be off, relative to the reference; 0 for not at all.
+        bare_percent: `64` and `64%` are equal as well as `0.64` and `64%`.
+        ordered: The elements of a bare list count in the order of the reference.
+        decimal_comma: `1.234,5` is 1234.5, and a comma with blanks or `;` divides the elements of a list.
+    """
+
+    rounded: bool = True
+    tolerance: float = 0.0
+    bare_percent: bool = False
+    ordered: bool = False
+    decimal_comma: bool = False
+
+
+STANDARD = Conventions()
+EXACT = Conventions(rounded=False)
+
+
 class Comparison:
     """Compares trees, and notes the highest tier it had to use and whether a guard got in the way."""
 
-    def __init__(self, rounded: bool = True, bare_percent: bool = False) -> None:
-        self.rounded = rounded
-        self.bare_percent = bare_percent
+    def __init__(self, conventions: Conventions = STANDARD) -> None:
+        self.conventions = conventions
         self.tier = 0
         self.undecided = False
 
@@ -91,7 +115,7 @@ class Comparison:
             return self.matrices(gold, mine)
         if "ratio" in (gold.op, mine.op):
             return self.ratios(gold, mine)
-        if self.bare_percent and "pct" in (gold.op, mine.op) and gold.op != mine.op:
+        if self.conventions.bare_percent and "pct" in (gold.op, mine.op) and gold.op != mine.op:
             left, right = (node.args[0] if node.op == "pct" else node for node in (gold, mine))
             return self.scalars(gold, mine) or self.scalars(left, right)
         return self.scalars(gold, mine)
@@ -99,10 +123,12 @@ class Comparison:
     def scalars(self, gold: Node, mine: Node) -> bool:
         if gold.op == "sym" and mine.op == "sym":
             return gold.value == mine.value or (gold.value.startswith("angle:") and label(gold) == label(mine))
+        if has_transpose(gold) or has_transpose(mine):
+            return False  # products of matrices do not commute
         left, right = exact(gold), exact(mine)
         if left is not None and left == right:
             return True
-        if self.decimals(gold, mine):
+        if self.decimals(gold, mine) or (self.conventions.tolerance and self.within_tolerance(gold, mine)):
             return True
         if left is not None and right is not None:
             return False
@@ -118,6 +144,14 @@ class Comparison:
                 verdict = symbolic.equal_on_integers(gold, mine)
         return bool(verdict)
 
+    def within_tolerance(self, gold: Node, mine: Node) -> bool:
+        if symbols(gold) or symbols(mine):
+            return False
+        target, value = rational_near(gold), rational_near(mine)
+        if target is None or value is None:
+            return False
+        return abs(value - target) <= Fraction(self.conventions.tolerance) * abs(target)
+
     def decimals(self, gold: Node, mine: Node) -> bool:
         """A decimal with enough digits against an exact value, or an exact answer to a rounded reference."""
         for written, other, is_gold in ((gold, mine, True), (mine, gold, False)):
@@ -126,20 +160,22 @@ class Comparison:
                 continue
             value, places = number
             digits = len(str(abs(value.numerator * 10**places // value.denominator)))
-            may_round = self.rounded and is_gold and digits >= ROUNDED_DIGITS
+            may_round = self.conventions.rounded and is_gold and digits >= ROUNDED_DIGITS
             if digits < GOOD_DIGITS and not may_round:
                 continue
             near = rational_near(other)
             if near is None:
                 continue
+            precise = exact(other)
+            if precise is not None and terminates(precise):
+                if is_float_noise(value, precise):
+                    return True
+                continue  # a decimal that ends is what it says
             off = abs(near - value)
-            good = rounds_or_cuts(near, value, places) or off <= FLOAT_NOISE * abs(near)
-            if digits >= GOOD_DIGITS and good:
+            if digits >= GOOD_DIGITS and (rounds_or_cuts(near, value, places) or off <= FLOAT_NOISE * abs(near)):
                 return True
             if may_round and 2 * off * 10**places <= 1:
-                precise = exact(other)
-                if precise is None or not terminates(precise):
-                    return True
+                return True
         return False
 
     def measures(self, gold: Node, gold_unit: str, mine: Node, my_unit: str) -> bool:
@@ -251,6 +287,8 @@ class Comparison:
             return False
         if (gold.value == "or") != (mine.value == "or") and (is_joint(gold) or is_joint(mine)):
             return False
+        if self.conventions.ordered and gold.op == mine.op == "list" and not by_name(gold):
+            return self.ordered(gold.args, mine.args)
         return self.listed(gold, mine)
 
     def listed(self, gold: Node, mine: Node) -> bool:
@@ -317,7 +355,10 @@ class Comparison:
             return False
         if contains(gold, "dots") or contains(mine, "dots"):
             return self.ordered(gold.args, mine.args)
-        first, my_first = gold.args[0], mine.args[0]
+        pivots = zip(gold.args, mine.args, strict=True)
+        first, my_first = next(((a, b) for a, b in pivots if 0 not in (exact(a), exact(b))), (None, None))
+        if first is None or my_first is None:
+            return False
         return all(
             self.same(Node("mul", (a, my_first)), Node("mul", (b, first)))
             for a, b in zip(gold.args, mine.args, strict=True)

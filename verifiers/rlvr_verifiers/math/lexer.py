@@ -116,7 +116,7 @@ _TOKEN = re.compile(
     r"|(?P<other>.)",
     re.DOTALL,
 )
-_GROUPED = re.compile(r"\d{1,3}(?:,\d{3}){1,12}(?![\d,])(?:\.\d+)?")
+_GROUPED = re.compile(r"(?<!\d)[1-9]\d{0,2}(?:,\d{3}){1,12}(?![\d,])(?:\.\d+)?")
 _NOUN = re.compile(r"\s+(?!and\b|or\b)[a-z]{2}")
 _ROMAN = re.compile(r"[IVX]{2,4}")
 _BRACES = re.compile(r"\\.|[{}]", re.DOTALL)

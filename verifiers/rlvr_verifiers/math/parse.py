@@ -152,7 +152,8 @@ class _Parser:
             if self.next.kind in ("end", "sep", "env") or self.is_op(")", "\\}", "}", "]", "&"):
                 return Node("text", value=plain_words(" ".join(label)))
             spoken = [word.lower() for word in label]
-            if not (_HEDGES.isdisjoint(spoken) and self.is_op("=", ":")) and not _leads_in(spoken):
+            indexed = self.is_op("[") and spoken[-1] not in _LEADS
+            if indexed or (not (_HEDGES.isdisjoint(spoken) and self.is_op("=", ":")) and not _leads_in(spoken)):
                 raise ParseError(f"`{' '.join(label)}` stands before a formula")
             self.accept("=", ":")
         operands = [self.operand()]
@@ -345,6 +346,8 @@ class _Parser:
             if self.is_op("!"):
                 raise ParseError("`!!!` is not understood")
             return Node("fact", (node,), mark)
+        if mark == "°" and node.op == "sym" and self.starts_atom():
+            raise ParseError("a composition of functions")
         return Node("pct" if mark == "%" else "deg", (node,))
 
     def primed(self, node: Node) -> Node:
@@ -397,6 +400,8 @@ class _Parser:
         node = Node("sym", value=name)
         if name[0] in _FUNCTION_LETTERS and self.is_op("("):
             return self.applied(node)
+        if name == "P" and self.is_op("(") and self.peek(1).kind == "sym" and self.peek(1).value.isupper():
+            return self.applied(node)  # the probability of an event
         ahead = [self.peek(k).value for k in range(4)]
         defined = ahead[0] == "(" and ahead[2:] == [")", "="] and self.peek(1).kind == "sym"  # x(t) = ...
         return self.applied(node) if defined and not self.depth else node

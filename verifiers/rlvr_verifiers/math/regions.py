@@ -14,6 +14,8 @@ from . import solve
 from .numeric import MAX_COST, cost, rational_near
 from .tree import Node, symbols, walk
 
+MAX_PIECES = 10_000
+"""Most pairs of pieces that an intersection looks at."""
 _BIG = Fraction(10) ** 4_000
 """Stands for infinity among end points."""
 _SAME = Fraction(1, 10**30)
@@ -230,6 +232,8 @@ def _one_name(names: list[str]) -> str:
 
 def _relation(node: Node) -> tuple[str, Region]:
     args, relations = node.args, node.value.split()
+    if relations == ["in"] and args[0].op not in ("sym", "app", "func", "tuple"):
+        raise _NotARegionError
     if relations == ["in"]:
         if args[0].op not in ("sym", "app"):
             raise _NotARegionError
@@ -285,6 +289,8 @@ _SIGNS = {"<": (-1,), "<=": (-1, 0), ">": (1,), ">=": (0, 1), "!=": (-1, 1), "="
 
 
 def _intersection(left: Region, right: Region) -> Region:
+    if len(left) * len(right) > MAX_PIECES:
+        raise _NotARegionError
     found = []
     for a in left:
         for b in right:

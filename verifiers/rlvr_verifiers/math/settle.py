@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from .build import number_set
-from .comparison import Comparison
+from .comparison import EXACT, Comparison
 from .families import given
 from .names import is_name, is_quantity, label
 from .numeric import rational_near
@@ -43,7 +43,7 @@ def settle(node: Node) -> Node:
 
 
 def _all_same(nodes: tuple[Node, ...]) -> bool:
-    return len(nodes) < 4 and all(Comparison(rounded=False).same(nodes[0], node) for node in nodes[1:])
+    return len(nodes) < 4 and all(Comparison(EXACT).same(nodes[0], node) for node in nodes[1:])
 
 
 def _relation(node: Node) -> Node:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from fractions import Fraction
 
 from .build import INFINITY
@@ -90,7 +91,7 @@ def as_interval(node: Node) -> Node:
     """`a < x <= b` and `(a, b)` as intervals, whatever their ends are."""
     if node.op == "tuple" and len(node.args) == 2:
         return Node("interval", node.args, "()")
-    if node.op == "rel" and node.value == "in":
+    if node.op == "rel" and node.value == "in" and node.args[0].op in ("sym", "app", "func"):
         return as_interval(node.args[1])
     if node.op == "rel" and len(node.args) == 3 and node.args[1].op == "sym":
         low, high = node.value.split()
@@ -196,3 +197,23 @@ def rounds_or_cuts(value: Fraction, written: Fraction, places: int) -> bool:
 
 def difference(left: Node, right: Node) -> Node:
     return Node("add", (left, Node("neg", (right,))))
+
+
+def is_float_noise(written: Fraction, precise: Fraction) -> bool:
+    """Whether `written` is what doubles make of `precise`: 0.30000000000000004 of 0.3."""
+    try:
+        double = float(written)
+    except OverflowError:
+        return False
+    printed = repr(double)
+    if "e" in printed or len(printed.strip("-0.").replace(".", "")) < 16 or Fraction(printed) != written:
+        return False
+    return abs(written - precise) <= 4 * Fraction(math.ulp(double))
+
+
+def has_transpose(node: Node) -> bool:
+    """Whether it transposes a matrix that is only named."""
+    return any(n.op == "pow" and n.args[1] == _TRANSPOSE and n.args[0].op in ("sym", "mul") for n in walk(node))
+
+
+_TRANSPOSE = Node("sym", value="T")

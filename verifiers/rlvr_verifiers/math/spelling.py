@@ -16,7 +16,7 @@ import unicodedata
 
 from .tree import MAX_CHARS, ParseError
 
-_EDGES = ' \t\r\n"`*'
+_EDGES = ' \t\r\n"`'
 _STOPS = " .,;:\t\r\n"
 
 _GREEK = (
@@ -33,6 +33,7 @@ _LOOK_ALIKES = str.maketrans(
         "ℂ": "\\mathbb{C}", "…": "\\ldots ", "⋯": "\\ldots ", "⟨": "\\langle ", "⟩": "\\rangle ", "∠": "\\angle ",
         "△": "\\triangle ", "≡": "\\equiv ", "∀": "\\forall ", "∧": "\\land ", "∨": "\\lor ",
         "⌊": "\\lfloor ", "⌋": "\\rfloor ", "⌈": "\\lceil ", "⌉": "\\rceil ", "\u2061": "",
+        "\u2062": "*", "\u2063": ",", "\u2064": "+",
         **{chr(0x3B1 + k): f"\\{name} " for k, name in enumerate(_GREEK)},
         "ρ": "\\rho ", "σ": "\\sigma ", "τ": "\\tau ", "φ": "\\phi ", "χ": "\\chi ", "ψ": "\\psi ",
         "ω": "\\omega ", "Δ": "\\Delta ", "Ω": "\\Omega ", "Θ": "\\Theta ",
@@ -42,6 +43,7 @@ _VULGAR = re.compile("(\\d?)([¼½¾⅐-⅞])")
 
 _QUOTED = re.compile(r"`+([^`']*)'+")
 _DOUBLED = re.compile(r"\\\\(?=[A-Za-z])")
+_DELIMITER = re.compile(r"\\(left|right)\s*(\\?.)", re.DOTALL)
 _NULL = re.compile(r"\\(?:left|right|[bB]igg?[lr]?)\s*\.")
 _ROW_GAP = re.compile(r"\\\\\s*\[\s*-?[\d.]+\s*(?:pt|em|ex|mm|cm|in)\s*\]|\\cr(?![a-zA-Z])")
 _ROW_STOP = re.compile(r"\.\s*(?=\\end\s*\{)")
@@ -93,6 +95,14 @@ _NESTED = re.compile(r"\[\s*\[[^\[\]]*\](?:\s*,\s*\[[^\[\]]*\])+\s*\]")
 _INCHES = re.compile(r"(?<=\d)\s*in(?:\.|$|(?=\s*\^))")
 
 
+_COMMA_DECIMAL = re.compile(r"(?<![\d.,])(\d{1,3}(?:\.\d{3})+|\d+)(?:(?:,|\{,\})(\d+))?(?![\d.,]*\d)")
+
+
+def decimal_commas(text: str) -> str:
+    """The text with `1.234,5` written `1234.5`."""
+    return _COMMA_DECIMAL.sub(lambda m: m[1].replace(".", "") + (f".{m[2]}" if m[2] else ""), text)
+
+
 def normalise(text: str) -> str:
     """One spelling for characters, LaTeX dialects and numbers; outer marks gone.
 
@@ -104,6 +114,8 @@ def normalise(text: str) -> str:
     if "`" in text:
         text = _QUOTED.sub(r"\1", text)
     text = text.strip(_EDGES)
+    if text.startswith("**") or text.endswith("**"):
+        text = text.removeprefix("**").removesuffix("**").strip(_EDGES)
     if not text.isascii():
         text = _ascii(text)
     if "..." in text:
@@ -148,7 +160,8 @@ def _raised(text: str) -> str:
 def _latex(text: str) -> str:
     if text.endswith("\\") and not text.endswith("\\\\"):
         text = text[:-1]  # half of a spacing command such as `\,`
-    text = _NULL.sub("", _one_sided(text))
+    if "\\right" in text:
+        text = _NULL.sub("", _one_sided(text) if "." in text else text)
     if "\\begin" in text:
         text = _ROW_GAP.sub(r"\\\\ ", text)
         text = _ROW_STOP.sub("", text)
@@ -172,10 +185,19 @@ def _brackets(text: str) -> str:
 
 
 def _one_sided(text: str) -> str:
-    """Without the brace of a system, which opens with `\\left\\{` and closes with nothing."""
-    end = text.rfind("\\right.")
-    start = text.rfind("\\left\\{", 0, end) if end >= 0 else -1
-    return text[:start] + text[start + 7 : end] + text[end + 7 :] if start >= 0 else text
+    """Without the brace of a system, which opens with `\\left\\{` and closes with `\\right.`."""
+    opened: list[re.Match[str]] = []
+    drop: list[re.Match[str]] = []
+    for mark in _DELIMITER.finditer(text):
+        if mark[1] == "left":
+            opened.append(mark)
+        elif opened:
+            left = opened.pop()
+            if mark[2] == "." and left[2] == "\\{":
+                drop += [left, mark]
+    for mark in sorted(drop, key=lambda mark: mark.start(), reverse=True):
+        text = text[: mark.start()] + text[mark.end() :]
+    return text
 
 
 def _numbers(text: str) -> str:
