@@ -6,7 +6,9 @@ text is never evaluated, and every computation is bounded before it starts.
 
 from __future__ import annotations
 
+import functools
 import re
+from typing import NamedTuple
 
 from rlvr import Completion, Sample, Verdict, verifier
 
@@ -56,30 +58,47 @@ def math(
     answer = sample.answer
     if isinstance(answer, bool) or not isinstance(answer, str | int | float):
         return Verdict.error(f"the reference `answer` must be text or a number, not {type(answer).__name__}")
-    reference = (answer if isinstance(answer, str) else repr(answer)).strip()
     if not 0 <= tolerance < 1:
         return Verdict.error(f"the option `tolerance` must be at least 0 and below 1, not {tolerance}")
+    reference, shown, choice, worded = _reference(answer if isinstance(answer, str) else repr(answer))
     if not reference:
         return Verdict.error("the reference `answer` is empty")
-    choice = bool(_CHOICE.fullmatch(reference))
-    worded = not choice and bool(_WORDED.fullmatch(reference))
     found = extract(completion.text, choice=choice, worded=worded, fallback=last_expression)
     if not found.answer:
         reason = "the answer is empty" if found.answer == "" else "there is no answer"
         return Verdict.of(
             False,
-            f"{reason} ({found.rule}); the reference is `{_shown(reference)}`",
+            f"{reason} ({found.rule}); the reference is `{shown}`",
             parts={"extracted": found.answer, "tier": "extract"},
         )
-    conventions = Conventions(rounded, tolerance, bare_percent, ordered, decimal_comma)
+    conventions = _conventions(rounded, tolerance, bare_percent, ordered, decimal_comma)
     outcome = equivalent(reference, found.answer, conventions)
     sign = "equals" if outcome.equal else "does not equal"
     return Verdict.of(
         outcome.equal,
-        f"`{_shown(found.answer)}` ({found.rule}) {sign} the reference `{_shown(reference)}`"
+        f"`{_shown(found.answer)}` ({found.rule}) {sign} the reference `{shown}`"
         f" ({outcome.tier}: {outcome.reason})",
         parts={"extracted": found.answer[:1000], "tier": outcome.tier},
     )
+
+
+class _Reference(NamedTuple):
+    """A reference, what to show of it, and whether it is a choice or made of words."""
+
+    text: str
+    shown: str
+    choice: bool
+    worded: bool
+
+
+@functools.lru_cache(maxsize=4096)
+def _reference(answer: str) -> _Reference:
+    text = answer.strip()
+    choice = bool(_CHOICE.fullmatch(text))
+    return _Reference(text, _shown(text), choice, not choice and bool(_WORDED.fullmatch(text)))
+
+
+_conventions = functools.lru_cache(maxsize=64)(Conventions)
 
 
 def _shown(text: str) -> str:

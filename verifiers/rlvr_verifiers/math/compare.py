@@ -24,7 +24,7 @@ from .comparison import STANDARD, Comparison, Conventions
 from .extract import opening_choice
 from .parse import parse
 from .settle import settle
-from .spelling import decimal_commas
+from .spelling import decimal_commas, undelimited
 from .tree import Node, ParseError, integer, walk
 from .wording import Choice, choice, phrase
 
@@ -131,6 +131,7 @@ def _read(text: str) -> Reading:
     elif match := _DECIMAL.fullmatch(text):
         value = Fraction(int(match[2] + match[3]), 10 ** len(match[3]))
         return Reading(text, (Node("num", number=-value if match[1] else value, places=len(match[3])),))
+    text = undelimited(text)
     spoken = phrase(text)
     if spoken:
         return Reading(plain(text), spoken)
@@ -190,7 +191,7 @@ def _is_settled(text: str) -> bool:
 
 
 _WITH_PROSE = re.compile(r"\W*[A-Z]\W{1,3}(?!(?:or|and|but|not)\b)[A-Za-z]{2,} .*", re.DOTALL | re.IGNORECASE)
-_WRAPPED = re.compile(r"\\(?:text|textbf|textit|textrm|mbox|mathrm|mathbf|boxed|fbox)\s*\{([^{}]*)\}")
+_WRAPPED = re.compile(r"\\(?:text|textbf|textit|textrm|mbox|mathrm|mathbf|operatorname|boxed|fbox)\s*\{([^{}]*)\}")
 _NOISE = re.compile(r"\\(?:left|right|displaystyle)(?![a-zA-Z])|[$\"“”]")
 _GAPS = re.compile(r"\\[,;: ]|\\!|~")
 _BLANKS = re.compile(r"(?<![A-Za-z0-9])\s+|\s+(?![A-Za-z0-9])")

@@ -81,7 +81,7 @@ _COMMANDS: dict[str, tuple[str, str]] = {
     "overrightarrow": ("raw", "vec"), "mod": ("raw", "bmod"), "equiv": ("op", "≡"), "notin": ("op", "notin"),
     "arctg": ("func", "arctan"), "tg": ("func", "tan"), "ctg": ("func", "cot"), "pi": ("const", "pi"),
     "infty": ("const", "inf"), "lt": ("op", "<"), "gt": ("op", ">"), "in": ("op", "in"), "pm": ("op", "pm"),
-    "mp": ("op", "mp"), "cup": ("op", "union"), "cap": ("op", "inter"), "colon": ("op", ":"),
+    "mp": ("op", "mp"), "cup": ("op", "union"), "cap": ("op", "inter"), "bigcup": ("op", "union"), "bigcap": ("op", "inter"), "colon": ("op", ":"),
     "{": ("op", "\\{"), "}": ("op", "\\}"), "lbrace": ("op", "\\{"), "rbrace": ("op", "\\}"),
     "langle": ("op", "⟨"), "rangle": ("op", "⟩"), "lfloor": ("op", "⌊"), "rfloor": ("op", "⌋"),
     "lceil": ("op", "⌈"), "rceil": ("op", "⌉"), "%": ("op", "%"), "degree": ("op", "°"), "circ": ("op", "°"),

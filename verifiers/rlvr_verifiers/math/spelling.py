@@ -92,10 +92,31 @@ _QUOTIENT_UNIT = re.compile(rf"([-+]?[\d.,]*\d)\s*((?:{_LENGTH})\s*/\s*(?:{_TIME
 _UNION = re.compile(r"(?<=[)\]])\s*U\s*(?=[(\[])")
 _ANGLED = re.compile(r"<([^<>=]*,[^<>=]*)>")
 _NESTED = re.compile(r"\[\s*\[[^\[\]]*\](?:\s*,\s*\[[^\[\]]*\])+\s*\]")
+_OHMS = re.compile(r"(?<=\d)(?:\\[,; ]|~|\s)+\\Omega$")
 _INCHES = re.compile(r"(?<=\d)\s*in(?:\.|$|(?=\s*\^))")
 
 
 _COMMA_DECIMAL = re.compile(r"(?<![\d.,])(\d{1,3}(?:\.\d{3})+|\d+)(?:(?:,|\{,\})(\d+))?(?![\d.,]*\d)")
+
+
+_DELIMITED = re.compile(r"\s*(?:\$\$([^$]+)\$\$|\$([^$]+)\$|\\\((.+)\\\)|\\\[(.+)\\\])\s*\.?\s*", re.DOTALL)
+_ONE_ROW = re.compile(
+    r"\s*\\begin\s*\{(equation|align|aligned|gather|gathered|displaymath|math)\*?\}(.*)\\end\s*\{\1\*?\}\s*", re.DOTALL
+)
+
+
+def undelimited(text: str) -> str:
+    r"""The text without the `$...$`, `\[...\]` or one-row environment around all of it."""
+    if "$" in text or "\\(" in text or "\\[" in text:
+        match = _DELIMITED.fullmatch(text)
+        inner = next(group for group in match.groups() if group) if match else ""
+        if inner and not inner.endswith("\\") and not re.search(r"\\[()\[\]]", inner):
+            text = inner.strip()
+    if "\\begin" in text:
+        row = _ONE_ROW.fullmatch(text)
+        if row and "\\\\" not in row[2] and "\\begin" not in row[2]:
+            text = _AMPERSAND.sub("", row[2]).strip()
+    return text
 
 
 def decimal_commas(text: str) -> str:
@@ -219,6 +240,8 @@ def _numbers(text: str) -> str:
         text = _MPH.sub("mph", text)
     if "in" in text:
         text = _INCHES.sub(" inches", text)
+    if text.endswith("\\Omega"):
+        text = _OHMS.sub(" ohms", text)
     if "." in text:
         text = _repeating(text)
     if "_" in text or "base" in text:
