@@ -6,7 +6,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
-.PHONY: train test bench clean
+.PHONY: train test bench bench-math clean
 
 train: $(VENV)/.train
 	$(BIN)/rlvr train --task math $(ARGS)
@@ -19,6 +19,9 @@ test: $(VENV)/.test
 
 bench: $(VENV)/.bench
 	$(BIN)/python benchmarks/vs_trl.py $(ARGS)
+
+bench-math: $(VENV)/.peers
+	$(BIN)/python benchmarks/math_verifier.py $(ARGS)
 
 $(VENV)/bin/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \

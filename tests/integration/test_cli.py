@@ -159,7 +159,7 @@ def test_tables_are_drawn_on_a_terminal_in_colour_unless_refused(tmp_path: Path)
 def core_only(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     """An environment in which only rlvr's core dependencies are installed."""
     site = tmp_path_factory.mktemp("site")
-    waiting, done = ["cyclopts", "pluggy", "rich", "sympy"], set()
+    waiting, done = ["cyclopts", "mpmath", "pluggy", "rich"], set()
     while waiting:
         name = waiting.pop()
         if name in done:

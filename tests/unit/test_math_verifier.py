@@ -190,7 +190,7 @@ def test_unequal(reference: str, answer: str) -> None:
         (r"\text{even}", "even", "text"),
         ("1/2", "0.5", "exact"),
         (r"\sqrt{8}", r"2\sqrt{2}", "numeric"),
-        (r"(-1)^n", r"\cos(n\pi)", "symbolic"),
+        (r"(-1)^n", r"\cos(n\pi)", "whole"),
         ("5", "5+", "parse"),
     ],
 )

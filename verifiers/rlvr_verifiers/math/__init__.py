@@ -76,8 +76,7 @@ def math(
     sign = "equals" if outcome.equal else "does not equal"
     return Verdict.of(
         outcome.equal,
-        f"`{_shown(found.answer)}` ({found.rule}) {sign} the reference `{shown}`"
-        f" ({outcome.tier}: {outcome.reason})",
+        f"`{_shown(found.answer)}` ({found.rule}) {sign} the reference `{shown}` ({outcome.tier}: {outcome.reason})",
         parts={"extracted": found.answer[:1000], "tier": outcome.tier},
     )
 

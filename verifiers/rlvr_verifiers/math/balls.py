@@ -16,7 +16,7 @@ from typing import Any
 from .budget import Budget, Undecided
 from .tree import Node, words
 
-MAX_SIZE = 4_000
+MAX_SIZE = 1_840
 """Numbers beyond 2^±MAX_SIZE are not computed: it would take more digits than there may be."""
 MAX_ANGLE = 1e9
 MAX_GAMMA = 1_000
@@ -25,7 +25,8 @@ MAX_GAMMA_BITS = 1_100
 MAX_FACTORIAL = 2_000
 NOTHING = -(10**9)
 """The error of an exact value, and the size of 0, as a power of two."""
-COSTS = {"fact": 60, "pow": 5, "root": 5, "func": 5, "app": 10}
+_COSTS = {"fact": 60, "pow": 5, "root": 5, "func": 5, "app": 10}
+_SLOW = {"arcsin": 16, "arccos": 16, "arctan": 8, "binom": 100}
 _E = Node("const", value="e")
 _NUMERIC = words("add mul neg div pct deg pow root fact app func")
 _TRIG = {"tan": ("sin", "cos"), "cot": ("cos", "sin"), "sec": ("", "cos"), "csc": ("", "sin")}
@@ -47,19 +48,23 @@ class Ball:
         self.point = point
         self.budget = budget
         self.constants = constants
+        self.places: dict[str, tuple[Any, int]] = {}
         self.real = True
         self.size = 0
         self.guessed = False
 
     def of(self, node: Node) -> tuple[Any, int]:
         op = node.op
-        self.budget.spend(COSTS.get(op, 1) * (1 if self.bits < 700 else self.bits // 350))
+        self.budget.spend(price(node) * (1 if self.bits < 700 else self.bits // 350))
         if op == "num":
             return self.rational(node.number)
         if op == "sym":
             if node.value not in self.point:
                 raise Undecided
-            return self.rational(self.point[node.value])
+            place = self.places.get(node.value)
+            if place is None:
+                place = self.places[node.value] = self.rational(self.point[node.value])
+            return place
         if op == "const":
             return self.constant(node.value)
         if op not in _NUMERIC:
@@ -90,6 +95,8 @@ class Ball:
         if op == "fact":
             return self.factorial(args[0], 1 if node.value == "!" else 2)
         if op == "app":
+            if node.value == "Gamma" and len(args) == 1:
+                return self.factorial(self.sum(args[0], self.rational(Fraction(-1))), 1)
             return self.unknown(node.value, args)
         if not args:
             raise Undecided
@@ -117,8 +124,16 @@ class Ball:
         return value, max(error, size - self.bits)
 
     def noted(self, value: Any, error: int) -> tuple[Any, int]:
-        if type(value) is self.mp.mpc and value.imag:
-            self.real = False
+        """Takes note of a value that is not real, and of one near 1: `cos` and powers of powers get very near it."""
+        if type(value) is self.mp.mpc:
+            if value.imag:
+                self.real = False
+        elif 0 <= mag(value) <= 1:
+            off = mag(abs(value) - 1)
+            if off > error and -off > self.size:
+                self.size = -off
+                if self.size > MAX_SIZE:
+                    raise Undecided
         return value, error
 
     def relative(self, ball: tuple[Any, int]) -> int:
@@ -175,11 +190,13 @@ class Ball:
             return mp.zero, max(NOTHING, math.floor(x_error * float(min(mp.re(y), 1_000)))) + 1
         if y == 0:
             return mp.mpf(1), max(y_error + 8, -self.bits)
-        logarithm = mp.log(abs(x))
-        if abs(y) * max(abs(logarithm), 1e-6) > MAX_SIZE or abs(y) > 1e12:
+        if abs(y) > 1e12:
+            raise Undecided
+        size, times = abs(mag(x)) + 1, abs(y)
+        if size * times > MAX_SIZE and times * max(abs(mp.log(abs(x))), 1e-6) > MAX_SIZE:
             raise Undecided
         value = mp.power(x, y)
-        relative = max(self.relative(base) + mag(y), y_error + max(mag(logarithm), 2), -self.bits) + 2
+        relative = max(self.relative(base) + mag(y), y_error + max(size.bit_length(), 2), -self.bits) + 2
         return self.kept(value, mag(value) + relative)
 
     def root(self, ball: tuple[Any, int], index: tuple[Any, int]) -> tuple[Any, int]:
@@ -316,7 +333,6 @@ class Ball:
 
     def binomial(self, args: list[tuple[Any, int]]) -> tuple[Any, int]:
         mp = self.mp
-        self.budget.spend(100)
         n, k = (self.whole(arg) for arg in args)
         if n is not None and k is not None and 0 <= n <= MAX_FACTORIAL:
             return self.kept(mp.mpf(math.comb(n, k) if k >= 0 else 0), NOTHING)
@@ -336,16 +352,22 @@ class Ball:
         return self.kept(a[0] + b[0], max(a[1], b[1], mag(a[0]) - self.bits, mag(b[0]) - self.bits) + 1)
 
 
+def price(node: Node) -> int:
+    """About how many steps it takes to evaluate the node itself."""
+    return _SLOW.get(node.value, 5) if node.op == "func" else _COSTS.get(node.op, 1)
+
+
 def mag(value: Any) -> int:
     """The least m with |value| < 2^m, for a complex one to a bit; `NOTHING` for 0.
 
     Raises:
         Undecided: If it is infinite or no number.
     """
-    parts = getattr(value, "_mpc_", None)
-    if parts is not None:
-        return max(_mag(parts[0]), _mag(parts[1])) + 1
-    return _mag(value._mpf_)
+    parts = getattr(value, "_mpf_", None)
+    if parts is None:
+        real, imag = value._mpc_
+        return max(_mag(real), _mag(imag)) + 1
+    return _mag(parts)
 
 
 def _mag(parts: tuple[int, int, int, int]) -> int:

@@ -7,7 +7,7 @@ from fractions import Fraction
 from types import TracebackType
 from typing import Any
 
-MAX_STEPS = 24_000
+MAX_STEPS = 16_000
 """Steps of about 3 microseconds that one comparison may take."""
 
 
@@ -36,7 +36,7 @@ class Budget:
 _local = threading.local()
 
 
-class session:  # noqa: N801 - used as `with session() as budget:`
+class session:
     """Everything inside shares one budget; a session within another joins it."""
 
     def __enter__(self) -> Budget:

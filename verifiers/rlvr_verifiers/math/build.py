@@ -90,6 +90,26 @@ def proper(node: Node) -> Fraction | None:
     return top / bottom if 0 < top < bottom else None
 
 
+def called(name: str, x: Node) -> Node:
+    """A function of one argument, in terms of those that can be evaluated."""
+    one, square = integer(1), Node("pow", (x, integer(2)))
+    if name in ("arsinh", "arcosh"):
+        under = Node("add", (square, one if name == "arsinh" else Node("neg", (one,))))
+        return Node("func", (Node("add", (x, Node("root", (under, integer(2))))),), "ln")
+    if name == "artanh":
+        ratio = Node("div", (Node("add", (one, x)), Node("add", (one, Node("neg", (x,))))))
+        return Node("div", (Node("func", (ratio,), "ln"), integer(2)))
+    if name == "arccot":
+        right = Node("div", (Node("const", value="pi"), integer(2)))
+        return Node("add", (right, Node("neg", (Node("func", (x,), "arctan"),))))
+    if name == "coth":
+        return Node("div", (one, Node("func", (x,), "tanh")))
+    if name == "cis":
+        imaginary = Node("mul", (Node("const", value="i"), Node("func", (x,), "sin")))
+        return Node("add", (Node("func", (x,), "cos"), imaginary))
+    return Node("func", (x,), name)
+
+
 def named_point(product: Node) -> Node:
     """`A(1,2)` as an assignment to the name, anything else as it is."""
     name, *point = product.args

@@ -2,8 +2,9 @@
 
     text        the same once spacing, fonts and case of words are set aside
     exact       rational numbers
-    numeric     the same 110 digits at several points (mpmath; refuted at the first point that differs)
-    symbolic    identities that hold for whole numbers only, confirmed by sympy
+    numeric     expressions: modulo primes where they are rational, else the same 110 digits or more at several points
+                (mpmath, with an error bound on every value); refuted at the first point that differs
+    whole       identities that hold for whole numbers only, at twenty of them
 
 Before that, `clauses` brings conditions in words into the form of a list and takes labels off that cannot be parsed,
 and `settle` turns relations into names with values, equations, and heads with conditions. `comparison` takes lists,
@@ -19,6 +20,7 @@ from dataclasses import dataclass
 from fractions import Fraction
 from typing import Literal, NamedTuple
 
+from .budget import session
 from .clauses import is_cross_product, items, label_key, labelled, rewrite, split_label
 from .comparison import STANDARD, Comparison, Conventions
 from .extract import opening_choice
@@ -28,8 +30,8 @@ from .spelling import decimal_commas, undelimited
 from .tree import Node, ParseError, integer, walk
 from .wording import Choice, choice, phrase
 
-Tier = Literal["text", "exact", "numeric", "symbolic", "parse"]
-_TIERS: tuple[Tier, ...] = ("exact", "numeric", "symbolic")
+Tier = Literal["text", "exact", "numeric", "whole", "parse"]
+_TIERS: tuple[Tier, ...] = ("exact", "numeric", "whole")
 
 
 class Outcome(NamedTuple):
@@ -64,10 +66,11 @@ def equivalent(reference: str, answer: str, conventions: Conventions = STANDARD)
     if not gold.nodes:
         return Outcome(False, "text", f"the reference can only be compared as text ({gold.error})")
     comparison = Comparison(conventions)
-    for left in gold.nodes:
-        for right in mine.nodes:
-            if comparison.same(left, right):
-                return Outcome(True, _TIERS[comparison.tier], "equal")
+    with session():  # one budget for all of it
+        for left in gold.nodes:
+            for right in mine.nodes:
+                if comparison.same(left, right):
+                    return Outcome(True, _TIERS[comparison.tier], "equal")
     reason = "not equal, as far as could be decided within the limits" if comparison.undecided else "not equal"
     return Outcome(False, _TIERS[comparison.tier], reason)
 

@@ -23,7 +23,7 @@ from .curves import same_curve
 from .families import same_given
 from .names import are_indexed, by_name, is_joint, label
 from .numeric import exact, rational_near
-from .sampling import agree, proportional
+from .sampling import agree, far_apart, proportional
 from .shapes import (
     around_dots,
     as_equation,
@@ -46,6 +46,7 @@ from .shapes import (
     written_number,
 )
 from .tree import Node, contains, rebuild, symbols, walk
+from .whole import equal_on_integers, may_hold_on_integers
 
 GOOD_DIGITS = 10
 """A decimal with this many significant digits, correctly rounded or cut, equals its exact value."""
@@ -136,12 +137,9 @@ class Comparison:
         verdict = agree(gold, mine)
         if verdict is None:
             self.undecided = True
-        elif not verdict and symbols(gold) and symbols(gold) == symbols(mine):
-            from . import symbolic
-
-            if symbolic.may_hold_on_integers(gold, mine):
-                self.tier = 2
-                verdict = symbolic.equal_on_integers(gold, mine)
+        elif not verdict and may_hold_on_integers(gold, mine):
+            self.tier = 2
+            verdict = equal_on_integers(gold, mine)
         return bool(verdict)
 
     def within_tolerance(self, gold: Node, mine: Node) -> bool:
@@ -293,6 +291,8 @@ class Comparison:
 
     def listed(self, gold: Node, mine: Node) -> bool:
         """Elements by name where both sides have the same names, else in order where that says which is which."""
+        if sum(arg.op == "set" for arg in gold.args) != sum(arg.op == "set" for arg in mine.args):
+            return False  # {1} is not 1 among the elements of a set
         named, my_named = by_name(gold), by_name(mine)
         if named and my_named:
             if named.keys() != my_named.keys():
@@ -335,8 +335,11 @@ class Comparison:
         if len(gold) > MAX_UNORDERED:
             return self.ordered(gold, mine)
         left = list(mine)
+        parts = (*gold, *mine)
+        bare = not any(contains(node, "deg", "unit", "pct") for node in parts) and not self.conventions.tolerance
         for node in gold:
-            match = next((k for k, other in enumerate(left) if self.same(node, other)), None)
+            candidates = [k for k, other in enumerate(left) if not (bare and far_apart(node, other))]
+            match = next((k for k in candidates if self.same(node, left[k])), None)
             if match is None:
                 return False
             del left[match]

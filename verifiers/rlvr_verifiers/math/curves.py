@@ -2,16 +2,17 @@ r"""Equations of one curve in different forms: `xy=1` and `y=\frac{1}{x}`, `y=\l
 
 from __future__ import annotations
 
+import random
 from fractions import Fraction
 from typing import Any
 
 from .numeric import MAX_COST, Undecided, context, cost, evaluate_real
+from .sampling import draw_seed
 from .shapes import as_equation
 from .tree import Node, rebuild, symbols
 
 MAX_DEGREE = 6
 _TINY = 1e-25
-_PLACES = (Fraction(7, 5), Fraction(-11, 7), Fraction(12, 5), Fraction(-3, 8), Fraction(2, 7), Fraction(-17, 4))
 
 
 def same_curve(gold: Node, mine: Node) -> bool:
@@ -21,10 +22,17 @@ def same_curve(gold: Node, mine: Node) -> bool:
         return False
     if len(symbols(left)) != 2 or symbols(left) != symbols(right):
         return False
-    return _are_inverse(gold, mine) or _differ_by_monomial(left, right)
+    places = _places(left, right)
+    return _are_inverse(gold, mine, places) or _differ_by_monomial(left, right, places)
 
 
-def _are_inverse(gold: Node, mine: Node) -> bool:
+def _places(left: Node, right: Node) -> list[Fraction]:
+    """Values of both signs, between 1/4 and 5, drawn from the pair."""
+    draw = random.Random(draw_seed(left, right)).randint
+    return [Fraction((-1) ** k * draw(250_000, 5_000_000), 999_983) for k in range(6)]
+
+
+def _are_inverse(gold: Node, mine: Node, places: list[Fraction]) -> bool:
     """`y = g(x)` and `x = h(y)`, where each undoes the other wherever it is real."""
     if gold.op != "assign" or mine.op != "assign" or gold.args[1].op != "sym" or mine.args[1].op != "sym":
         return False
@@ -33,12 +41,12 @@ def _are_inverse(gold: Node, mine: Node) -> bool:
         return False
     there = rebuild(inner, lambda node: right if node == y else node)
     back = rebuild(right, lambda node: inner if node == x else node)
-    return _is_identity(there, x.value) and _is_identity(back, y.value)
+    return _is_identity(there, x.value, places) and _is_identity(back, y.value, places)
 
 
-def _is_identity(node: Node, name: str) -> bool:
+def _is_identity(node: Node, name: str, places: list[Fraction]) -> bool:
     seen = 0
-    for place in _PLACES:
+    for place in places:
         try:
             value, real = evaluate_real(node, point={name: place})
         except Undecided:
@@ -50,10 +58,10 @@ def _is_identity(node: Node, name: str) -> bool:
     return seen > 1
 
 
-def _differ_by_monomial(left: Node, right: Node) -> bool:
+def _differ_by_monomial(left: Node, right: Node, places: list[Fraction]) -> bool:
     """Whether one is the other times a power product of the unknowns, whose zeros are on neither curve."""
     names = sorted(symbols(left))
-    base = dict(zip(names, _PLACES[::2], strict=False))
+    base = dict(zip(names, places[::2], strict=False))
     start = _ratio(left, right, base)
     if not start:
         return False
@@ -67,7 +75,7 @@ def _differ_by_monomial(left: Node, right: Node) -> bool:
     if not any(powers.values()):
         return False
     for shift in range(2):
-        point = dict(zip(names, _PLACES[1 + shift :: 2], strict=False))
+        point = dict(zip(names, places[1 + shift :: 2], strict=False))
         found, expected = _ratio(left, right, point), start
         for name, power in powers.items():
             scale = point[name] / base[name]

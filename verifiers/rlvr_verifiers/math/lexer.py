@@ -22,13 +22,15 @@ class Token(NamedTuple):
 
 
 FUNCTIONS = words(
-    "sin cos tan cot sec csc arcsin arccos arctan sinh cosh tanh log ln lg exp cbrt abs floor ceil min max"
+    "sin cos tan cot sec csc arcsin arccos arctan arccot sinh cosh tanh coth arsinh arcosh artanh cis log ln lg exp "
+    "cbrt abs floor ceil min max"
 )
 GREEK = words(
     "alpha beta gamma delta epsilon varepsilon zeta eta theta vartheta iota kappa lambda mu nu xi rho sigma tau "
     "upsilon phi varphi chi psi omega Gamma Delta Theta Lambda Xi Sigma Phi Psi Omega ell hbar"
 )
 _ALIASES = {"asin": "arcsin", "acos": "arccos", "atan": "arctan", "tg": "tan", "ctg": "cot", "arctg": "arctan"}
+_ALIASES |= {"arcsinh": "arsinh", "arccosh": "arcosh", "arctanh": "artanh", "asinh": "arsinh"}
 _NAMES: dict[str, tuple[str, str]] = {
     **{name: ("func", name) for name in FUNCTIONS},
     **{alias: ("func", name) for alias, name in _ALIASES.items()},
@@ -71,6 +73,7 @@ _COMMANDS: dict[str, tuple[str, str]] = {
     **dict.fromkeys(("ne", "neq"), ("op", "!=")),
     **dict.fromkeys(("approx", "simeq", "thickapprox"), ("op", "~")),
     **dict.fromkeys(("mid", "vert", "lvert", "rvert", "|"), ("op", "|")),
+    **dict.fromkeys(("cup", "bigcup"), ("op", "union")), **dict.fromkeys(("cap", "bigcap"), ("op", "inter")),
     **dict.fromkeys(("setminus", "backslash"), ("op", "minus")),
     **dict.fromkeys(("frac", "dfrac", "tfrac", "cfrac", "nicefrac", "sfrac", "flatfrac"), ("raw", "frac")),
     **dict.fromkeys(("binom", "dbinom", "tbinom"), ("raw", "binom")),
@@ -81,7 +84,7 @@ _COMMANDS: dict[str, tuple[str, str]] = {
     "overrightarrow": ("raw", "vec"), "mod": ("raw", "bmod"), "equiv": ("op", "≡"), "notin": ("op", "notin"),
     "arctg": ("func", "arctan"), "tg": ("func", "tan"), "ctg": ("func", "cot"), "pi": ("const", "pi"),
     "infty": ("const", "inf"), "lt": ("op", "<"), "gt": ("op", ">"), "in": ("op", "in"), "pm": ("op", "pm"),
-    "mp": ("op", "mp"), "cup": ("op", "union"), "cap": ("op", "inter"), "bigcup": ("op", "union"), "bigcap": ("op", "inter"), "colon": ("op", ":"),
+    "mp": ("op", "mp"), "colon": ("op", ":"),
     "{": ("op", "\\{"), "}": ("op", "\\}"), "lbrace": ("op", "\\{"), "rbrace": ("op", "\\}"),
     "langle": ("op", "⟨"), "rangle": ("op", "⟩"), "lfloor": ("op", "⌊"), "rfloor": ("op", "⌋"),
     "lceil": ("op", "⌈"), "rceil": ("op", "⌉"), "%": ("op", "%"), "degree": ("op", "°"), "circ": ("op", "°"),

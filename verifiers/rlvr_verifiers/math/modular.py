@@ -10,6 +10,8 @@ from __future__ import annotations
 
 import functools
 import hashlib
+import itertools
+import math
 from collections.abc import Mapping
 
 from .budget import Undecided, spend
@@ -23,7 +25,7 @@ MAX_BITS = 20_000
 _POOL = 64
 _TRIES = 6
 _SMALL = 3 * 5 * 7 * 11 * 13 * 17 * 19 * 23 * 29 * 31 * 37 * 41 * 43 * 47 * 53 * 59 * 61 * 67 * 71 * 73 * 79 * 83 * 89
-_RATIONAL = frozenset({"num", "sym", "const", "add", "mul", "neg", "div", "pct", "deg", "pow", "root", "fact", "func"})
+_RATIONAL = frozenset({"add", "mul", "neg", "div", "pct", "deg", "pow", "fact", "func"})
 
 
 class NotRationalError(ValueError):
@@ -45,7 +47,7 @@ def same(left: Node, right: Node) -> bool | None:
                 return False
         except ZeroDivisionError:
             continue
-        except (NotRationalError, Undecided):
+        except (ValueError, IndexError, Undecided):
             return None
         agreed += 1
         if agreed == 2:
@@ -69,7 +71,7 @@ def are_proportional(left: Node, right: Node) -> bool | None:
                 if bool(a) != bool(b):
                     return False
                 ratios.add(a * pow(b, -1, prime) % prime if b else None)
-            except (ZeroDivisionError, NotRationalError, Undecided):
+            except (ZeroDivisionError, ValueError, IndexError, Undecided):
                 return None
         if len(ratios) > 1 or None in ratios:
             return False
@@ -78,14 +80,22 @@ def are_proportional(left: Node, right: Node) -> bool | None:
 
 def _prepared(left: Node, right: Node) -> tuple[Draw, bool, list[str]] | None:
     names, bits = set(), 0
-    for node in (*walk(left), *walk(right)):
+    for node in itertools.chain(walk(left), walk(right)):
         if node.op == "num":
             bits += node.number.numerator.bit_length() + node.number.denominator.bit_length() - 1
         elif node.op == "sym":
             names.add(node.value)
-        elif node.op not in _RATIONAL or (node.op == "const" and node.value in ("e", "inf")):
+        elif not _may_be_rational(node):
             return None
     return Draw(left, right), bits > 100, sorted(names)
+
+
+def _may_be_rational(node: Node) -> bool:
+    if node.op == "const":
+        return node.value in ("pi", "i")
+    if node.op == "root" or (node.op == "func" and node.value != "binom"):
+        return exact(node) is not None
+    return node.op in _RATIONAL
 
 
 # -- values
@@ -195,11 +205,10 @@ class Draw:
     def __init__(self, left: Node, right: Node) -> None:
         self.seed = b"\0".join(sorted((_written(left), _written(right))))
         self.digest = hashlib.blake2b(self.seed, digest_size=32).digest()
-        spend(len(self.seed) // 64)
+        spend(8 + len(self.seed) // 64)
 
     def bits(self, purpose: str, count: int = 64) -> int:
-        key = f"{purpose}".encode()[:64] + self.digest
-        return int.from_bytes(hashlib.shake_128(key).digest(count // 8), "big")
+        return int.from_bytes(hashlib.shake_128(purpose.encode() + self.digest).digest(count // 8), "big")
 
     def prime(self, index: int, wide: bool) -> int:
         """A prime of 61 bits, 1 modulo 4; from a fixed pool unless it is to be `wide`.
@@ -210,10 +219,10 @@ class Draw:
         return _search(drawn) if wide else _pooled((drawn + index) % _POOL)
 
     def residues(self, names: list[str], index: int, prime: int) -> dict[str, int]:
-        count = len(names) + 1
-        many = self.bits(f"point {index}", 128 * count)
-        found = {}
-        for name in (*names, "\\pi"):
+        """Values for the symbols, others for each index, and one for pi."""
+        many = self.bits(f"point {index}", 128 * len(names)) if names else 0
+        found = {"\\pi": self.bits("pi", 128) % prime}
+        for name in names:
             found[name] = (many & (2**128 - 1)) % prime
             many >>= 128
         return found
@@ -240,13 +249,6 @@ def _search(start: int) -> int:
     """The first number of 61 bits from about there on that is 1 modulo 4 and a prime, to two tests."""
     number = (1 << 60) | (start & ((1 << 60) - 4)) | 1
     while True:
-        if number % 3 and number % 5 and number % 7 and not _has_small_factor(number):
-            if pow(2, number - 1, number) == 1 and pow(3, number - 1, number) == 1:
-                return number
+        if math.gcd(number, _SMALL) == 1 and pow(2, number - 1, number) == pow(3, number - 1, number) == 1:
+            return number
         number += 4
-
-
-def _has_small_factor(number: int) -> bool:
-    import math
-
-    return math.gcd(number, _SMALL) > 1

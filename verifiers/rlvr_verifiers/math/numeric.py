@@ -1,7 +1,8 @@
-"""Values of expressions: exact rationals, and numbers of 50 digits at chosen points. Every step is bounded first.
+"""Values of expressions: exact rationals, and numbers of many digits at chosen points. Every step is bounded first.
 
-Arithmetic of one check costs microseconds to a few milliseconds. What a guard refuses is `Undecided`: it is never
-computed, and never equal to anything but itself.
+A number is first computed to `DIGITS`, and again to more when the sizes that it met on the way, of 10^60 or of
+10^-60, could hide a difference that matters. What a guard refuses is `Undecided`: it is never computed, and never
+equal to anything but itself. `budget.session` bounds all that one comparison computes.
 """
 
 from __future__ import annotations
@@ -10,29 +11,26 @@ import functools
 import math
 import random
 import threading
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from fractions import Fraction
-from typing import Any
+from typing import Any, NamedTuple
 
-from .tree import Node, walk, words
+from .balls import MAX_SIZE, Ball, mag, price
+from .budget import Budget, Undecided, session, spend
+from .tree import Node, walk
+
+__all__ = ["DIGITS", "MAX_COST", "Look", "Undecided", "context", "cost", "evaluate", "evaluate_real", "exact", "looks"]
 
 MAX_BITS = 16_000
 """Largest numerator or denominator of exact arithmetic."""
 MAX_FACTORIAL = 1_500
-"""Largest n whose factorial is multiplied out; beyond, it is the gamma function's 50 digits."""
-MAX_LOG = 1e6
-"""A power or exponential beyond e^±MAX_LOG is not computed."""
-MAX_ANGLE = 1e9
+"""Largest n whose factorial is multiplied out."""
 MAX_COST = 4_000
-"""Most steps of one numeric evaluation, weighed by `_COSTS`; a step takes about 2 microseconds."""
-_SNAP = 1e-30
-"""A value this close to a whole number is that number to `floor` and `ceil`: rounding noise must not move a step."""
-DIGITS = (50, 110)
-"""Digits of the first look, and of the second, which tells a tiny value from rounding noise."""
-
-
-class Undecided(ArithmeticError):
-    """The value is over a limit, or no number at all."""
+"""Most steps of one numeric evaluation, weighed by `price`."""
+DIGITS = 120
+"""Digits of the first look."""
+_LEVELS = (DIGITS, 200, 300, 450, 700, 1_000, 1_500)
+_FREE_BITS = 512
 
 
 # -- exact
@@ -40,15 +38,29 @@ class Undecided(ArithmeticError):
 
 def exact(node: Node) -> Fraction | None:
     """The value as an exact rational; None when it is irrational, not a number, or over a limit."""
-    try:
-        return _exact(node)
-    except (Undecided, ZeroDivisionError):
+    if node.op == "num":
+        return node.number
+    if node.op == "sym":
         return None
+    with session() as budget:
+        if budget.exact and node in budget.exact:
+            return budget.exact[node]
+        before = budget.left
+        try:
+            found = _exact(node)
+        except (Undecided, ValueError, IndexError, ZeroDivisionError):
+            found = None
+        if budget.left < before:
+            budget.exact[node] = found
+        return found
 
 
 def _bounded(value: Fraction) -> Fraction:
-    if max(value.numerator.bit_length(), value.denominator.bit_length()) > MAX_BITS:
-        raise Undecided
+    bits = max(value.numerator.bit_length(), value.denominator.bit_length())
+    if bits > _FREE_BITS:
+        spend((bits // _FREE_BITS) ** 2)
+        if bits > MAX_BITS:
+            raise Undecided
     return value
 
 
@@ -77,7 +89,7 @@ def _exact(node: Node) -> Fraction:
     if op == "root":
         return _exact_root(_exact(args[0]), _exact(args[1]))
     if op == "fact" and node.value == "!":
-        return Fraction(math.factorial(_natural(args[0])))
+        return Fraction(_factorial(_natural(args[0])))
     if op == "fact":
         return Fraction(math.prod(range(_natural(args[0]), 0, -2)))
     if op == "func" and node.value == "binom":
@@ -91,6 +103,11 @@ def _exact(node: Node) -> Fraction:
         values = [_exact(arg) for arg in args]
         return min(values) if node.value == "min" else max(values)
     raise Undecided
+
+
+@functools.lru_cache(maxsize=32)
+def _factorial(n: int) -> int:
+    return math.factorial(n)
 
 
 def _natural(node: Node) -> int:
@@ -141,7 +158,7 @@ def _whole_root(value: int, n: int) -> int:
 _local = threading.local()
 
 
-def context(digits: int = DIGITS[0]) -> Any:
+def context(digits: int = DIGITS) -> Any:
     """An mpmath context of this thread: mpmath's shared one changes its precision as it computes."""
     context = getattr(_local, f"digits_{digits}", None)
     if context is None:
@@ -153,164 +170,119 @@ def context(digits: int = DIGITS[0]) -> Any:
     return context
 
 
-def evaluate(node: Node, digits: int = DIGITS[0], point: Mapping[str, Fraction] | None = None) -> Any:
-    """The value as an mpmath number of `digits` digits, complex where it must be.
+class Look(NamedTuple):
+    """What some trees come to at one point.
+
+    Attributes:
+        values: mpmath numbers of `context(digits)`.
+        errors: The bound of the error of each, as a power of two.
+        real: Whether each is defined over the reals there: no root or logarithm left them.
+        digits: The digits that were computed with.
+        is_final: Whether they are enough for the sizes met; if not, only a difference beyond the errors means anything.
+        guessed: Whether a number was taken for a whole one, or for 0, that may not be one when it is not final.
+    """
+
+    values: tuple[Any, ...]
+    errors: tuple[int, ...]
+    real: tuple[bool, ...]
+    digits: int
+    is_final: bool
+    guessed: bool
+
+
+def looks(
+    trees: tuple[Node, ...], point: Mapping[str, Fraction], seed: str = "", margin: int = 110, start: int = DIGITS
+) -> Iterator[Look]:
+    """Values of the trees, with more and more digits until there are enough: `margin` and 2.5 times the sizes met.
+
+    Args:
+        trees: The expressions.
+        point: A value for every free symbol.
+        seed: What the values of unknown functions are drawn from.
+        margin: Digits wanted when all numbers are near 1.
+        start: Digits of the first look.
+
+    Raises:
+        Undecided: If one has no value there, or computing it would cost too much.
+    """
+    digits = start
+    with session() as budget:
+        while True:
+            found = [_value(tree, digits, point, seed, budget) for tree in trees]
+            need = margin + 0.7526 * max([value.size for value in found])
+            if all(value.error is not None for value in found):
+                yield Look(
+                    tuple([value.number for value in found]),
+                    tuple([value.error for value in found if value.error is not None]),
+                    tuple([value.real for value in found]),
+                    digits,
+                    need <= digits,
+                    any(value.guessed for value in found),
+                )
+                if need <= digits:
+                    return
+            elif need <= digits:
+                raise Undecided
+            digits = next((level for level in _LEVELS if level >= need and level > digits), 0)
+            if not digits:
+                raise Undecided
+
+
+class _Value(NamedTuple):
+    """What a `Ball` found; without an `error` there is no value, at least not to so few digits."""
+
+    number: Any
+    error: int | None
+    real: bool
+    size: int
+    guessed: bool
+
+
+def _value(tree: Node, digits: int, point: Mapping[str, Fraction], seed: str, budget: Budget) -> _Value:
+    """The value to so many digits; a number is computed once in a session, however often it is compared."""
+    key = None if point else (tree, digits, seed)
+    if key in budget.values:
+        return budget.values[key]
+    mp = context(digits)
+    ball = Ball(mp, point, budget, functools.partial(_constants, seed))
+    try:
+        number, error = ball.of(tree)
+        mag(number)
+        found = _Value(number, error, ball.real and not mp.im(number), ball.size, ball.guessed)
+    except (ZeroDivisionError, ValueError, OverflowError, TypeError, IndexError, mp.NoConvergence):
+        found = _Value(None, None, False, ball.size, ball.guessed)
+    if key:
+        budget.values[key] = found
+    return found
+
+
+def _constants(seed: str, name: str) -> tuple[Fraction, ...]:
+    draw = random.Random(f"{seed} {name}").randint
+    return tuple(Fraction(draw(10**9, 3 * 10**9), 1_234_567_891) for _ in range(12))
+
+
+def evaluate(node: Node, point: Mapping[str, Fraction] | None = None) -> Any:
+    """The value as an mpmath number good to 50 digits and more, complex where it must be.
 
     Args:
         node: The expression.
-        digits: One of `DIGITS`.
         point: A value for every free symbol.
 
     Raises:
         Undecided: If it has no value there, or computing it would cost too much.
     """
-    return evaluate_real(node, digits, point)[0]
+    return evaluate_real(node, point)[0]
 
 
-def evaluate_real(node: Node, digits: int = DIGITS[0], point: Mapping[str, Fraction] | None = None) -> tuple[Any, bool]:
+def evaluate_real(node: Node, point: Mapping[str, Fraction] | None = None) -> tuple[Any, bool]:
     """As `evaluate`, and whether the expression is defined there over the reals: no root or logarithm left them."""
-    evaluation = _Evaluation(context(digits), point or {})
-    try:
-        value = evaluation.of(node)
-    except (ZeroDivisionError, ValueError, OverflowError, TypeError, evaluation.mp.NoConvergence) as error:
-        raise Undecided from error
-    if evaluation.mp.isnan(value):
-        raise Undecided
-    return value, evaluation.real and not evaluation.mp.im(value)
-
-
-class _Evaluation:
-    def __init__(self, mp: Any, point: Mapping[str, Fraction]) -> None:
-        self.mp = mp
-        self.point = point
-        self.real = True
-
-    def rational(self, value: Fraction) -> Any:
-        return self.mp.mpf(value.numerator) / value.denominator
-
-    def of(self, node: Node) -> Any:
-        op, mp = node.op, self.mp
-        if op == "num":
-            return self.rational(node.number)
-        if op == "sym":
-            if node.value not in self.point:
-                raise Undecided
-            return self.rational(self.point[node.value])
-        if op == "const":
-            constants = {"pi": +mp.pi, "e": +mp.e, "i": mp.mpc(0, 1), "inf": mp.inf}
-            return constants[node.value]
-        if op not in _NUMERIC:
-            raise Undecided
-        if op == "pow" and node.args[0] == Node("const", value="e"):
-            return self.exp(self.of(node.args[1]))
-        args = [self.of(arg) for arg in node.args]
-        if op == "add":
-            return functools.reduce(lambda a, b: a + b, args)
-        if op == "mul":
-            return functools.reduce(lambda a, b: a * b, args)
-        if op == "neg":
-            return -args[0]
-        if op == "div":
-            return args[0] / args[1]
-        if op == "pct":
-            return args[0] / 100
-        if op == "deg":
-            return args[0] * mp.pi / 180
-        if op == "pow":
-            return self.noted(self.power(args[0], args[1]))
-        if op == "root":
-            return self.noted(self.root(args[0], args[1]))
-        if op == "fact":
-            return self.factorial(args[0]) if node.value == "!" else self.double_factorial(args[0])
-        if op == "app":
-            return self.unknown(node.value, args)
-        return self.noted(self.function(node.value, args))
-
-    def noted(self, value: Any) -> Any:
-        if self.mp.im(value):
-            self.real = False
-        return value
-
-    def exp(self, x: Any) -> Any:
-        if abs(x) > MAX_LOG:
-            raise Undecided
-        return self.mp.exp(x)
-
-    def power(self, base: Any, exponent: Any) -> Any:
-        if base == 0:
-            if exponent == 0:
-                return self.mp.mpf(1)
-            if self.mp.re(exponent) < 0:
-                raise ZeroDivisionError
-            return self.mp.mpf(0)
-        if abs(exponent) * max(abs(self.mp.log(abs(base))), 1e-3) > MAX_LOG:
-            raise Undecided
-        return self.mp.power(base, exponent)
-
-    def root(self, value: Any, index: Any) -> Any:
-        if index == 2:
-            return self.mp.sqrt(value)
-        if index == 0:
-            raise ZeroDivisionError
-        if self.mp.im(value) == 0 and self.mp.re(value) < 0 and self.mp.isint(index) and int(index) % 2:
-            return -self.power(-value, 1 / index)
-        return self.power(value, 1 / index)
-
-    def factorial(self, x: Any) -> Any:
-        if abs(x) > MAX_LOG:
-            raise Undecided
-        return self.mp.factorial(x)
-
-    def double_factorial(self, x: Any) -> Any:
-        if abs(x) > MAX_LOG:
-            raise Undecided
-        return self.mp.fac2(x)
-
-    def unknown(self, name: str, args: list[Any]) -> Any:
-        """A value for `f(...)` that depends on nothing but `f` and the arguments."""
-        seen = ",".join(self.mp.nstr(arg, 25) for arg in args)
-        return self.mp.mpf(random.Random(f"{name}({seen})").uniform(0.4, 2.4))
-
-    def function(self, name: str, args: list[Any]) -> Any:
-        mp, x = self.mp, args[0]
-        if name == "binom":
-            if max(abs(arg) for arg in args) > MAX_LOG:
-                raise Undecided
-            return mp.binomial(*args)
-        if name in ("min", "max", "floor", "ceil"):
-            if any(mp.im(arg) for arg in args):
-                raise Undecided
-            real = [mp.re(arg) for arg in args]
-            if name in ("min", "max"):
-                return min(real) if name == "min" else max(real)
-            nearest = mp.nint(real[0])
-            return nearest if abs(nearest - real[0]) < _SNAP else getattr(mp, name)(real[0])
-        if abs(x) > (MAX_LOG if name in ("exp", "sinh", "cosh", "tanh") else MAX_ANGLE) and name not in _TAME:
-            raise Undecided
-        if name == "abs":
-            return abs(x)
-        if name == "exp":
-            return self.exp(x)
-        if name == "cbrt":
-            return self.root(x, mp.mpf(3))
-        if name in ("log", "lg", "ln"):
-            if x == 0:
-                raise ZeroDivisionError
-            return mp.log(x) if name == "ln" else mp.log10(x)
-        return getattr(mp, _MPMATH.get(name, name))(x)
-
-
-_COSTS = {"fact": 100, "pow": 5, "root": 5, "func": 5, "app": 20}
+    *_, last = looks((node,), point or {}, margin=60)
+    return context().convert(last.values[0]), last.real[0]
 
 
 def cost(*trees: Node) -> int:
     """About how many steps it takes to evaluate all the trees."""
-    return sum(150 if node.value == "binom" else _COSTS.get(node.op, 1) for tree in trees for node in walk(tree))
-
-
-_NUMERIC = words("add mul neg div pct deg pow root fact app func")
-_TAME = frozenset({"abs", "ln", "log", "lg", "cbrt"})
-_MPMATH = {"arcsin": "asin", "arccos": "acos", "arctan": "atan"}
+    return sum(price(node) for tree in trees for node in walk(tree))
 
 
 def rational_near(node: Node) -> Fraction | None:
@@ -322,10 +294,7 @@ def rational_near(node: Node) -> Fraction | None:
         value = evaluate(node)
     except Undecided:
         return None
-    mp = context(DIGITS[0])
-    if mp.im(value) or mp.isinf(value):
-        return None
-    sign, mantissa, exponent, _ = mp.re(value)._mpf_
-    if abs(exponent) > 10_000:
-        return None
+    if context().im(value) or abs(mag(value)) > MAX_SIZE:
+        return None if value else Fraction(0)
+    sign, mantissa, exponent, _ = context().re(value)._mpf_
     return (-1) ** sign * Fraction(int(mantissa)) * Fraction(2) ** exponent

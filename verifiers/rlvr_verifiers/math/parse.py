@@ -18,7 +18,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from fractions import Fraction
 
-from .build import MINUS_ONE, SET_MARKS, both_signs, builder, in_base, named_point, number, number_set, proper
+from .build import MINUS_ONE, SET_MARKS, both_signs, builder, called, in_base, named_point, number, number_set, proper
 from .lexer import Token, tokenise
 from .spelling import normalise
 from .tree import MAX_DEPTH, MAX_ITEMS, MAX_MARKS, Node, ParseError, integer, words
@@ -254,7 +254,9 @@ class _Parser:
             elif self.starts_atom():
                 if self.next.kind == "num" and above[-1].op == "pct":
                     raise ParseError("a number follows `%`")
-                if self.next.kind == "num" and above[-1].op == "num":
+                if self.next.kind == "num" and above[-1].op == "deg" and self.peek(1).value == "'":
+                    above[-1] = self.minutes(above[-1])
+                elif self.next.kind == "num" and above[-1].op == "num":
                     above[-1] = self.mixed(above[-1])
                 elif self.is_fraction() and above[-1].op == "num" and not below:
                     above[-1:] = self.after_number(above[-1])
@@ -268,6 +270,13 @@ class _Parser:
         if not below:
             return top
         return Node("div", (top, below[0] if len(below) == 1 else Node("mul", tuple(below))))
+
+    def minutes(self, degrees: Node) -> Node:
+        """`22^\\circ 30'`, the minutes of an arc."""
+        value, at = number(self.take().value), self.at
+        self.at = at + 1
+        sixtieth = Node("div", (value, integer(60)))
+        return Node("deg", (Node("add", (degrees.args[0], sixtieth)),))
 
     def is_fraction(self) -> bool:
         """Whether a `\\frac` is next, perhaps in braces of its own."""
@@ -403,6 +412,8 @@ class _Parser:
         if name == "P" and self.is_op("(") and self.peek(1).kind == "sym" and self.peek(1).value.isupper():
             return self.applied(node)  # the probability of an event
         ahead = [self.peek(k).value for k in range(4)]
+        if ahead[:3] == ["(", "0", ")"]:
+            return self.applied(node)  # nobody multiplies by (0)
         defined = ahead[0] == "(" and ahead[2:] == [")", "="] and self.peek(1).kind == "sym"  # x(t) = ...
         return self.applied(node) if defined and not self.depth else node
 
@@ -443,7 +454,7 @@ class _Parser:
                 raise ParseError(f"`{name}` takes no subscript")
             node = Node("div", (Node("func", (inner,), "ln"), Node("func", (base,), "ln")))
         else:
-            node = Node("func", (inner,), name)
+            node = called(name, inner)
         if index is None:
             return node
         if index == Node("neg", (integer(1),)) and name in ("sin", "cos", "tan"):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 from .build import number_set
 from .comparison import EXACT, Comparison
 from .families import given
@@ -84,6 +86,8 @@ def _chain(parts: list[Node], links: list[str]) -> Node:
         return parts[0] if constant and not names else _named(names, parts[0])
     if len(parts) == 1:
         return _named(names, parts[0])
+    if set(links) == {"="} and all(comparison.same(a, b) for a, b in itertools.pairwise(parts)):
+        return parts[-1]  # steps of a calculation
     if len(parts) == 2 and links == ["="]:
         return Node("equation", (difference(*parts),))
     raise ParseError("a chain of equations that is not understood")

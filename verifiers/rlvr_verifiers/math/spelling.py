@@ -43,6 +43,7 @@ _VULGAR = re.compile("(\\d?)([¼½¾⅐-⅞])")
 
 _QUOTED = re.compile(r"`+([^`']*)'+")
 _DOUBLED = re.compile(r"\\\\(?=[A-Za-z])")
+_PRIME = re.compile(r"\^\s*(?:\{\s*\\prime\s*\}|\\prime)")
 _DELIMITER = re.compile(r"\\(left|right)\s*(\\?.)", re.DOTALL)
 _NULL = re.compile(r"\\(?:left|right|[bB]igg?[lr]?)\s*\.")
 _ROW_GAP = re.compile(r"\\\\\s*\[\s*-?[\d.]+\s*(?:pt|em|ex|mm|cm|in)\s*\]|\\cr(?![a-zA-Z])")
@@ -181,6 +182,8 @@ def _raised(text: str) -> str:
 def _latex(text: str) -> str:
     if text.endswith("\\") and not text.endswith("\\\\"):
         text = text[:-1]  # half of a spacing command such as `\,`
+    if "\\prime" in text:
+        text = _PRIME.sub("'", text)
     if "\\right" in text:
         text = _NULL.sub("", _one_sided(text) if "." in text else text)
     if "\\begin" in text:

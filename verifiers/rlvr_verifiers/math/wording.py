@@ -93,7 +93,10 @@ def _fixed(low: str) -> tuple[Node, ...]:
 
 def plain_words(spoken: str) -> str:
     """Words without what they can do without: an article or "it is" before, "function" or "number" behind."""
-    low = spoken.lower().strip(" .,!")
+    low = spoken.strip(" .,!")
+    if len(low) <= 2:
+        return low  # CO is not Co
+    low = low.lower()
     start = _LEADING.match(low)
     if start and start.end() < len(low):
         low = low[start.end() :]
@@ -230,7 +233,7 @@ def choice(text: str) -> Choice | None:
     if len(text) > MAX_PHRASE or not any(map(str.isupper, text[:20])):
         return None
     opened = _WRAPPER.sub(r"\1", text, count=1) if text.startswith("\\") else text
-    match = _CHOICE.fullmatch(opened.replace("\\left", "").replace("\\right", "").strip(" $*"))
+    match = _CHOICE.fullmatch(opened.replace("\\left", "").replace("\\right", "").strip(" $"))
     if match is None or not match[1].isupper():
         return None
     rest = (match[2] or "").strip()
