@@ -17,6 +17,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import json
+import logging
 import os
 import platform
 import resource
@@ -63,15 +64,18 @@ def main() -> None:
     parser.add_argument("rows", type=Path, nargs="*", default=OWN, help="JSONL files")
     parser.add_argument("--gsm8k", type=Path, help="JSONL with `answer`, a reference solution, and `final`")
     parser.add_argument("--rounds", type=int, default=ROUNDS)
+    parser.add_argument("--only", choices=("accuracy", "speed"))
     parser.add_argument("--out", type=Path, help="a file to write the tables to, besides printing them")
     arguments = parser.parse_args()
+    logging.disable(logging.CRITICAL)  # Math-Verify prints every text it gives up on
     rows = list(read(arguments.rows))
     texts = list(solutions(arguments.gsm8k)) if arguments.gsm8k else []
     lines = [f"{date.today()}, {hardware()}", "", *versions(), ""]
     print(*lines, sep="\n")
-    for line in [*accuracy(rows), "", *speed(rows, texts, arguments.rounds)]:
-        print(line, flush=True)
-        lines.append(line)
+    parts = [] if arguments.only == "speed" else [*accuracy(rows), ""]
+    parts += [] if arguments.only == "accuracy" else speed(rows, texts, arguments.rounds)
+    print(*parts, sep="\n")
+    lines += parts
     if arguments.out:
         arguments.out.write_text("\n".join(lines) + "\n", encoding="utf-8")
 

@@ -42,7 +42,7 @@ from typing import Any, Self
 
 from rlvr.errors import ConfigError, MissingDependencyError, UsageError, debugging, nearest
 from rlvr.registry import Registry, VerifierSpec, registry
-from rlvr.scoring_worker import ANSWER_LIMIT, pack, pack_completion, unpack
+from rlvr.scoring_worker import ANSWER_LIMIT, pack, pack_request, unpack
 from rlvr.types import Completion, Sample, Verdict
 
 START_SECONDS = 60.0
@@ -64,10 +64,7 @@ LINE_LIMIT = 256
 """How many requests to hand to a worker at once at most."""
 
 LINGER_SECONDS = 0.001
-"""How long to let answers gather while every worker has a long line, rather than to wake for each of them."""
-
-LONG_LINE = 64
-"""How many requests make a line long: work for longer than the thread lingers."""
+"""How long to let answers gather at most while every worker has enough to do, rather than to wake for each of them."""
 
 SLOW_SECONDS = 0.1
 """How long a request may run before those behind it go back to the queue."""
@@ -271,15 +268,7 @@ class Scorer:
             seconds = self.timeout if spec.timeout is None else spec.timeout
         number = next(self._numbers)
         try:
-            message = [
-                number,
-                spec.name,
-                seconds,
-                pack_completion(completion),
-                [sample.id, sample.prompt, sample.answer, dict(sample.meta)],
-                dict(options),
-            ]
-            line = pack(message, nan=True)
+            line = pack_request(number, spec.name, seconds, completion, sample, options)
         except (TypeError, ValueError, OverflowError, RecursionError) as error:
             raise UsageError(
                 f"sample `{sample.id}` cannot go to the verifier `{spec.name}`: {error}",
@@ -319,10 +308,18 @@ class Scorer:
                     else:
                         self._send(key.data)
                 self._keep_clocks()
-                if self._staff and all(len(worker.line) >= LONG_LINE for worker in self._staff):
-                    time.sleep(LINGER_SECONDS)
+                self._linger()
         finally:
             self._shut()
+
+    def _linger(self) -> None:
+        """Sleeps for half of the work that the least busy worker has, by the mean durations of its verifiers."""
+        work = min(
+            (len(w.line) * self._means.get(w.line[0].spec.name, 0.0) if w.line else 0.0 for w in self._staff),
+            default=0.0,
+        )
+        if work > LINGER_SECONDS / 10:
+            time.sleep(min(work / 2, LINGER_SECONDS))
 
     def _take_in(self) -> None:
         """Moves what was submitted to the queue."""

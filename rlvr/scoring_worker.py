@@ -30,7 +30,7 @@ import sys
 import time
 import traceback
 from array import array
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from rlvr.errors import RlvrError
@@ -84,17 +84,51 @@ def prctl(option: int, value: int) -> None:
 # ----------------------------------------------------------------------------------------------- lines
 
 
+_quote = json.encoder.encode_basestring_ascii
 _strict = json.JSONEncoder(allow_nan=False, separators=(",", ":")).encode
 _lenient = json.JSONEncoder(separators=(",", ":")).encode
 
 
-def pack(message: Any, nan: bool = False) -> bytes:
+def pack(message: Any) -> bytes:
     """A JSON value as a line. Text is escaped to ASCII, so that lone surrogates survive.
 
     Raises:
-        TypeError, ValueError, RecursionError: It is not JSON, or NaN or infinite without `nan`.
+        TypeError, ValueError, RecursionError: It is not JSON, or NaN or infinite.
     """
-    return ((_lenient if nan else _strict)(message) + "\n").encode()
+    return (_strict(message) + "\n").encode()
+
+
+def pack_request(
+    number: int, verifier: str, timeout: float, completion: Completion, sample: Sample, options: Mapping[str, Any]
+) -> bytes:
+    """The line that asks for one verification, put together in half the time that encoding a list takes.
+
+    NaN and infinity may be in the sample: what data holds is the verifier's business.
+
+    Raises:
+        TypeError, ValueError, OverflowError, RecursionError: Something in it cannot travel as JSON.
+    """
+    ids = pack_numbers("q", completion.token_ids)
+    logprobs = pack_numbers("d", completion.logprobs)
+    return (
+        f"[{number},{_quote(verifier)},{timeout!r},"
+        f'[{_json(completion.text)},"{ids}","{logprobs}",{_quote(completion.finish_reason)}],'
+        f"[{_json(sample.id)},{_json(sample.prompt)},{_json(sample.answer)},{_json(dict(sample.meta))}],"
+        f"{_json(dict(options))}]\n"
+    ).encode()
+
+
+def _json(value: Any) -> str:
+    if type(value) is str:
+        return _quote(value)
+    return "{}" if value == {} else _lenient(value)
+
+
+def _facts(parts: dict[str, Any]) -> str:
+    """The parts of a verdict as strict JSON; mostly they are a few words."""
+    if all(type(name) is str and type(value) is str for name, value in parts.items()):
+        return "{" + ",".join([f"{_quote(name)}:{_quote(value)}" for name, value in parts.items()]) + "}"
+    return _strict(parts)
 
 
 def unpack(buffer: bytearray, limit: int = 1 << 32) -> Iterator[Any]:
@@ -104,32 +138,25 @@ def unpack(buffer: bytearray, limit: int = 1 << 32) -> Iterator[Any]:
         ValueError: The line that is left over is longer than `limit` bytes already, or a line is not JSON.
     """
     end = buffer.rfind(b"\n") + 1
-    lines = bytes(buffer[:end]).splitlines()
+    lines = bytes(buffer[: end - 1] if end else b"")
     del buffer[:end]
-    try:  # all at once, in half the time
-        messages = json.loads(b"[%b]" % b",".join(lines))
-    except (ValueError, RecursionError):
-        messages = ()
-    yield from messages if len(messages) == len(lines) else map(json.loads, lines)
+    if lines:
+        try:  # all at once, in half the time
+            messages = json.loads(b"[%b]" % lines.replace(b"\n", b","))
+        except (ValueError, RecursionError):
+            messages = ()
+        yield from messages if len(messages) == lines.count(b"\n") + 1 else map(json.loads, lines.split(b"\n"))
     if len(buffer) > limit:
         raise ValueError("a line is too long")
 
 
-def pack_completion(completion: Completion) -> list[str]:
-    """A completion as JSON; its numbers, if any, as base64, which for long ones is ten times as fast.
+def pack_numbers(kind: str, values: Sequence[float]) -> str:
+    """Numbers as base64, which for many is ten times as fast as JSON; nothing for none.
 
     Raises:
-        TypeError, ValueError, OverflowError: Its ids or log-probabilities are no numbers.
+        TypeError, OverflowError: They are no numbers of that kind.
     """
-    if not completion.token_ids and not completion.logprobs:
-        return [completion.text, "", "", completion.finish_reason]
-    ids, logprobs = array("q", completion.token_ids), array("d", completion.logprobs)
-    return [
-        completion.text,
-        base64.b64encode(ids).decode(),
-        base64.b64encode(logprobs).decode(),
-        completion.finish_reason,
-    ]
+    return base64.b64encode(array(kind, values)).decode() if values else ""
 
 
 def unpack_completion(packed: list[Any]) -> Completion:
@@ -271,7 +298,10 @@ class Bench:
 
     def line(self, number: int, verdict: Verdict, duration: float) -> bytes:
         detail, parts = cut(verdict.detail), dict(verdict.parts)
-        return pack([number, verdict.status, verdict.score, detail, parts, duration, self.retired])
+        retired = "true" if self.retired else "false"
+        return (
+            f'[{number},"{verdict.status}",{verdict.score!r},{_quote(detail)},{_facts(parts)},{duration!r},{retired}]\n'
+        ).encode()
 
     def run(self, spec: VerifierSpec, completion: list[Any], sample: list[Any], options: Any) -> Verdict:
         """Calls the verifier; whatever it does short of ending the process becomes a verdict."""
