@@ -43,7 +43,7 @@ from typing import Any, Self
 from rlvr.errors import ConfigError, MissingDependencyError, UsageError, debugging, nearest
 from rlvr.registry import Registry, VerifierSpec, registry
 from rlvr.scoring_worker import ANSWER_LIMIT, pack, pack_request, unpack
-from rlvr.types import Completion, Sample, Verdict
+from rlvr.types import Completion, Sample, Status, Verdict
 
 START_SECONDS = 60.0
 """How long a worker may take to import what it needs."""
@@ -79,6 +79,9 @@ BOOT = (
     "import sys; link, *sys.path[:] = sys.argv[1:]; sys.argv[1:] = []; "
     "from rlvr.scoring_worker import main; main(int(link))"
 )
+
+
+_STATUSES = {status.value: status for status in Status}
 
 
 class Scorer:
@@ -444,7 +447,7 @@ class Scorer:
         request = worker.line[0]
         if number != request.number or not isinstance(parts, dict) or not 0 <= duration < math.inf:
             raise ValueError("its fields do not fit")
-        verdict = Verdict(status, score, detail, parts, duration)
+        verdict = Verdict(_STATUSES[status], score, detail, parts, duration)
         worker.line.popleft()
         worker.tried = True
         self._failures, self._broken = 0, ""

@@ -204,15 +204,17 @@ def extract(text: str, *, choice: bool = False, worded: bool = False, fallback: 
     """
     marked = "<" in text  # one character is looked for many times faster than a word
     if marked:
-        text = text[text.rfind("</think>") + 8 :] if "</think>" in text else text
-        if "<think>" in text:
-            return Extraction(None, "the reasoning was never closed with `</think>`")
-        text = _own_turn(text)
+        if "think>" in text:
+            text = text[text.rfind("</think>") + 8 :] if "</think>" in text else text
+            if "<think>" in text:
+                return Extraction(None, "the reasoning was never closed with `</think>`")
+        if "<|" in text or "</s>" in text:
+            text = _own_turn(text)
     if ":" in text:
         text = _own_problem(text)
     if "\\" in text and (boxed := last_box(text)) is not None:
         return Extraction(*boxed)
-    tagged = _tagged(text) if marked else None
+    tagged = _tagged(text) if marked and "</answer>" in text else None
     if tagged is not None:
         content, end = tagged
         return _unless_revised(Extraction(_within(content, worded), "answer tag"), text[end:])
