@@ -182,7 +182,7 @@ def speed(rows: Sequence[Row], texts: Sequence[Row], rounds: int) -> list[str]:
         for title, chosen in (("mixed", mixed), ("GSM8K solutions", texts[:500])):
             if chosen:
                 lines += rates(title, scorer, peers, chosen, rounds)
-        durations = sorted(verdict.duration for verdict in batch(scorer, rows))
+        durations = sorted(verdict.duration for verdict in batch(scorer, [row.pair for row in rows]))
         lines += ["", f"Slowest of all {len(rows)} rows: {1e3 * durations[-1]:.0f} ms."]
     peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 1024
     return [*lines, f"Memory of the worker at its highest: {peak:.0f} MiB."]
@@ -204,21 +204,22 @@ def timed(check: Callable[[Row], object], row: Row) -> float:
     return time.perf_counter() - start
 
 
-def batch(scorer: Scorer, rows: Sequence[Row]) -> list[Verdict]:
-    return scorer.submit_batch(OURS, [row.pair for row in rows]).result()
+def batch(scorer: Scorer, pairs: Sequence[tuple[Completion, Sample]]) -> list[Verdict]:
+    return scorer.submit_batch(OURS, pairs).result()
 
 
 def rates(
     title: str, scorer: Scorer, peers: dict[str, Callable[[Row], object]], rows: Sequence[Row], rounds: int
 ) -> list[str]:
-    batch(scorer, rows)
+    pairs = [row.pair for row in rows]
+    batch(scorer, pairs)
     passes = max(1, TURN // len(rows))
     times: dict[str, list[float]] = defaultdict(list)
     single: dict[str, list[float]] = defaultdict(list)
     for _ in range(rounds):
         start = time.perf_counter()
         for _ in range(passes):
-            verdicts = batch(scorer, rows)
+            verdicts = batch(scorer, pairs)
         times[OURS].append((time.perf_counter() - start) / passes)
         single[OURS] += [verdict.duration for verdict in verdicts]
         for name, check in peers.items():

@@ -63,7 +63,7 @@ LINE_SECONDS = 0.02
 LINE_LIMIT = 256
 """How many requests to hand to a worker at once at most."""
 
-LINGER_SECONDS = 0.001
+LINGER_SECONDS = 0.002
 """How long to let answers gather at most while every worker has enough to do, rather than to wake for each of them."""
 
 SLOW_SECONDS = 0.1
@@ -321,7 +321,7 @@ class Scorer:
             (len(w.line) * self._means.get(w.line[0].spec.name, 0.0) if w.line else 0.0 for w in self._staff),
             default=0.0,
         )
-        if work > LINGER_SECONDS / 10:
+        if work > LINGER_SECONDS / 20:
             time.sleep(min(work / 2, LINGER_SECONDS))
 
     def _take_in(self) -> None:

@@ -242,7 +242,6 @@ def serve(link: socket.socket) -> None:
     except BaseException as error:
         link.sendall(pack({"failed": cut(describe(error))}))
         return
-
     link.sendall(pack({"ready": os.getpid()}))
     for request in requests:
         link.sendall(bench.answer(request))
