@@ -6,14 +6,14 @@ import asyncio
 import json
 import threading
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 import rlvr
-from rlvr import Completion, Sample, Scorer, Status, Verdict
+from rlvr import Completion, Sample, Scorer, Status, Verdict, api
 
 CORPORA = sorted((Path(__file__).parents[1] / "corpora" / "math").glob("*.jsonl"))
 SHARED = Path(__file__).parents[2].parent / "shared" / "data"
@@ -111,7 +111,15 @@ def test_references_pass_against_themselves_and_fail_against_others(file: str, k
     assert wrong <= REALLY_EQUAL
 
 
-def test_the_thread_does_not_matter() -> None:
+@pytest.fixture
+def no_shared_scorer() -> Iterator[None]:
+    """Ends the workers of `rlvr.verify` afterwards, which other tests would count."""
+    yield
+    if api._shared is not None:
+        api._shared.close()
+
+
+def test_the_thread_does_not_matter(no_shared_scorer: None) -> None:
     rows = rows_of(*CORPORA)[::20]
     pairs = [(completion(row), {"answer": row["gold"]}) for row in rows]
     here = passed(rlvr.verify("math", text, **reference) for text, reference in pairs)

@@ -1,7 +1,7 @@
 r"""Brings the many spellings of an answer to one before it is cut into tokens: characters, LaTeX dialects, numbers.
 
-    145°C, 1 − 12i, x²                    145\text{celsius}, 1 - 12i, x^{2}
-    \color{red}{5}, \left.\frac12\right.  5, \frac12
+    145°C, 1 − 12i, x²                    145 celsius, 1 - 12i, x^{2}
+    \left.\frac12\right., $\frac12$       \frac12
     0.8\dot3, 0.(63), 0.8333...           0.8\overline{3}, 0.\overline{63}, 0.8\overline{3}
     2130_{\text{five}}, (2130)_5          2130_{5}
     {}_9C_4, 4.2 x 10^5, 50 per cent      \binom{9}{4}, 4.2\times 10^5, 50 percent
