@@ -45,7 +45,7 @@ def test_every_example_of_the_written_rules_holds() -> None:
         (r"\boxed{5} or \boxed{6}", "5 or 6", "boxed"),
         (r"$$\boxed{5} \quad\text{or}\quad \boxed{6}$$", "5 or 6", "boxed"),
         (r"\boxed{1}\boxed{2}\boxed{6}", "1, 2, 6", "boxed"),
-        (r"\boxed{4}, hence \boxed{5}, $\boxed{6}$", "5, 6", "boxed"),
+        (r"\boxed{4}, hence \boxed{5}, $\boxed{6}$", "6", "boxed"),
         (r"\boxed{6}. \boxed{6}", "6", "boxed"),
         (r"The answer is 7. \boxed{8}", "8", "boxed"),
         (r"\boxed{}", "", "boxed"),

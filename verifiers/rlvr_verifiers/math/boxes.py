@@ -65,7 +65,7 @@ def _joined(text: str, boxes: list[_Box]) -> str:
     contents, either = {_unwrapped(text[boxes[-1].brace + 1 : boxes[-1].end]): None}, False
     for before, after in zip(boxes[-2::-1], boxes[:0:-1], strict=True):
         joint = text[before.end + 1 : after.begin]
-        if not _JOINT.fullmatch(joint):
+        if not _JOINT.fullmatch(joint) or ("$" in joint and "or" not in joint.lower()):
             break
         content = _unwrapped(text[before.brace + 1 : before.end])
         if content and content not in contents:

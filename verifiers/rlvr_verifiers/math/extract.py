@@ -13,7 +13,8 @@ r"""Finds the final answer in a completion, by these rules. The first that appli
 
 1.  The last `\boxed{...}` or `\fbox{...}`, braces matched; of nested boxes the outermost. A last box that is
     never closed has no answer: the text was cut, and an earlier box was not meant to be final. Boxes with nothing
-    but punctuation, "or" and "and" between them are one answer; prose between them makes the last one final.
+    but punctuation, "or" and "and" between them are one answer; prose between them makes the last one final, and so
+    does the end of a `$...$` formula unless it is an "or" that joins them.
 
         \boxed{1} and then \boxed{\frac{2}{3}}                      \frac{2}{3}
         \boxed{\boxed{5} \text{ or } 6}                             \boxed{5} \text{ or } 6
@@ -21,6 +22,8 @@ r"""Finds the final answer in a completion, by these rules. The first that appli
         \boxed{5} or \boxed{6}                                      5 or 6
         \boxed{1}\boxed{2}                                          1, 2
         \boxed{5} and then \boxed{6                                 none
+        $\boxed{5}$ and $\boxed{6}$                                  6
+        $\boxed{5}$ or $\boxed{6}$                                   5 or 6
 
 2.  The last `<answer>...</answer>`, and 3. the rest of the line after the last `####`; what stands there is read as
     in rule 4. A `####` line that begins with words (`#### Step 2`) and has text below it is a heading, no answer. An
