@@ -9,7 +9,7 @@ from fractions import Fraction
 
 import pytest
 from rlvr_verifiers.math import equivalent, modular
-from rlvr_verifiers.math.budget import Exhausted, Undecided, session
+from rlvr_verifiers.math.budget import Exhausted, OneBudget, Undecided
 from rlvr_verifiers.math.compare import read
 from rlvr_verifiers.math.numeric import context, evaluate, evaluate_real, exact, looks, rational_near
 from rlvr_verifiers.math.sampling import agree, draw_seed, far_apart, proportional
@@ -373,10 +373,10 @@ def test_what_costs_too_much_is_given_up_soon(reference: str, answer: str) -> No
     assert time.process_time() - started < 0.4  # 0.1 s on a quiet machine
 
 
-def test_a_session_is_one_budget_for_everything_in_it() -> None:
+def test_one_budget_is_for_everything_in_it() -> None:
     slow = node("+".join(f"\\arcsin({k}x)" for k in range(8)))
-    with session() as outer:
-        with session() as inner:
+    with OneBudget() as outer:
+        with OneBudget() as inner:
             assert inner is outer
         left = outer.left
         assert agree(slow, Node("add", (slow, node("0")))) is True
@@ -389,7 +389,7 @@ def test_a_session_is_one_budget_for_everything_in_it() -> None:
 
 
 def test_numbers_far_apart_are_told_without_a_comparison() -> None:
-    with session() as budget:
+    with OneBudget() as budget:
         assert far_apart(node("\\sqrt2"), node("\\sqrt3"))
         left = budget.left
         assert far_apart(node("\\sqrt3"), node("\\sqrt2"))

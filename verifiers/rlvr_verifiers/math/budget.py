@@ -36,8 +36,8 @@ class Budget:
 _local = threading.local()
 
 
-class session:
-    """Everything inside shares one budget; a session within another joins it."""
+class OneBudget:
+    """Everything inside `with OneBudget()` shares one budget; one within another joins it."""
 
     def __enter__(self) -> Budget:
         budget: Budget | None = getattr(_local, "budget", None)
@@ -52,7 +52,7 @@ class session:
 
 
 def spend(steps: int) -> None:
-    """Takes steps from the budget of this session.
+    """Takes steps from the budget of this comparison.
 
     Raises:
         Exhausted: If too few are left.

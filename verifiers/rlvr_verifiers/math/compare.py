@@ -20,7 +20,7 @@ from dataclasses import dataclass
 from fractions import Fraction
 from typing import Literal, NamedTuple
 
-from .budget import session
+from .budget import OneBudget
 from .clauses import is_cross_product, items, label_key, labelled, rewrite, split_label
 from .comparison import STANDARD, Comparison, Conventions
 from .extract import opening_choice
@@ -66,7 +66,7 @@ def equivalent(reference: str, answer: str, conventions: Conventions = STANDARD)
     if not gold.nodes:
         return Outcome(False, "text", f"the reference can only be compared as text ({gold.error})")
     comparison = Comparison(conventions)
-    with session():  # one budget for all of it
+    with OneBudget():  # one budget for all of it
         for left in gold.nodes:
             for right in mine.nodes:
                 if comparison.same(left, right):

@@ -2,7 +2,7 @@
 
 A number is first computed to `DIGITS`, and again to more when the sizes that it met on the way, of 10^60 or of
 10^-60, could hide a difference that matters. What a guard refuses is `Undecided`: it is never computed, and never
-equal to anything but itself. `budget.session` bounds all that one comparison computes.
+equal to anything but itself. `budget.OneBudget` bounds all that one comparison computes.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from fractions import Fraction
 from typing import Any, NamedTuple
 
 from .balls import MAX_SIZE, Ball, mag, price
-from .budget import Budget, Undecided, session, spend
+from .budget import Budget, OneBudget, Undecided, spend
 from .tree import Node, walk
 
 __all__ = ["DIGITS", "MAX_COST", "Look", "Undecided", "context", "cost", "evaluate", "evaluate_real", "exact", "looks"]
@@ -42,7 +42,7 @@ def exact(node: Node) -> Fraction | None:
         return node.number
     if node.op == "sym":
         return None
-    with session() as budget:
+    with OneBudget() as budget:
         if budget.exact and node in budget.exact:
             return budget.exact[node]
         before = budget.left
@@ -206,7 +206,7 @@ def looks(
         Undecided: If one has no value there, or computing it would cost too much.
     """
     digits = start
-    with session() as budget:
+    with OneBudget() as budget:
         while True:
             found = [_value(tree, digits, point, seed, budget) for tree in trees]
             need = margin + 0.7526 * max([value.size for value in found])
@@ -239,7 +239,7 @@ class _Value(NamedTuple):
 
 
 def _value(tree: Node, digits: int, point: Mapping[str, Fraction], seed: str, budget: Budget) -> _Value:
-    """The value to so many digits; a number is computed once in a session, however often it is compared."""
+    """The value to so many digits; a number is computed once in a comparison, however often it is compared."""
     key = None if point else (tree, digits, seed)
     if key in budget.values:
         return budget.values[key]

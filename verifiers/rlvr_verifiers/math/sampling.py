@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 from . import modular
 from .balls import mag, price
-from .budget import Exhausted, session
+from .budget import Exhausted, OneBudget
 from .numeric import MAX_COST, Look, Undecided, context, cost, evaluate, exact, looks
 from .tree import Node, rebuild, symbols, walk, words
 
@@ -37,7 +37,7 @@ def agree(left: Node, right: Node) -> bool | None:
     if _has_infinity(left) or _has_infinity(right):
         ends = _end(left), _end(right)
         return None if None in ends else ends[0] == ends[1]
-    with session():
+    with OneBudget():
         try:
             same = modular.same(left, right)
             if same is not None:
@@ -84,7 +84,7 @@ def proportional(left: Node, right: Node) -> int:
     """
     if _has_infinity(left) or _has_infinity(right):
         return 0
-    with session():
+    with OneBudget():
         try:
             same = modular.are_proportional(left, right)
             if same is False:
@@ -276,7 +276,7 @@ def close(left: Node, right: Node, point: Point, seed: str = "", same_domain: bo
 
 def far_apart(left: Node, right: Node) -> bool:
     """Whether two numbers certainly differ by more than rounding, by two parts in a hundred; each is computed once."""
-    with session():
+    with OneBudget():
         try:
             a, b = evaluate(left), evaluate(right)
         except Undecided:

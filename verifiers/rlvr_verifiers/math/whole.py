@@ -6,7 +6,7 @@ takes no computer algebra, whose rewriting cannot be bounded.
 
 from __future__ import annotations
 
-from .budget import Exhausted, session
+from .budget import Exhausted, OneBudget
 from .numeric import cost, exact
 from .sampling import INTEGERS, agree_at, draw_seed, whole_points
 from .tree import Node, symbols, walk
@@ -27,7 +27,7 @@ def may_hold_on_integers(left: Node, right: Node) -> bool:
 
 def equal_on_integers(left: Node, right: Node) -> bool:
     """Whether both sides have the same values at positive whole numbers."""
-    with session():
+    with OneBudget():
         seed = draw_seed(left, right)
         points = whole_points(sorted(symbols(left) | symbols(right)), seed)
         try:
