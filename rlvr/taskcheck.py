@@ -4,6 +4,7 @@ For every problem of both splits,
 
     gold       a perfect completion passes (the verifier's `gold` writes it, else it is the answer as text)
     shuffled   the perfect completion of another problem fails
+    spoiled    one that is nearly perfect and wrong fails (where the verifier's `spoil` writes one)
     empty      an empty completion fails
 
 and no problem is in both splits. Two problems may have answers that are written differently and mean the same:
@@ -15,9 +16,9 @@ from __future__ import annotations
 
 import json
 import random
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Any, Literal
 
 from rlvr.errors import PluginError, UsageError
 from rlvr.registry import VerifierSpec
@@ -29,7 +30,7 @@ SPLITS: tuple[Split, ...] = ("train", "test")
 TRIES = 8
 SEED = 0
 
-Kind = Literal["gold", "shuffled", "empty"]
+Kind = Literal["gold", "shuffled", "spoiled", "empty"]
 
 
 @dataclass(frozen=True)
@@ -88,7 +89,7 @@ class TaskCheck:
 
     Attributes:
         task: The task's name.
-        tallies: Counts by split and kind.
+        tallies: Counts by split and kind; an empty split has none.
         offenders: Every verdict that should have been another.
         shared_ids: Ids that are in both splits.
         shared_prompts: How many prompts are in both splits.
@@ -106,7 +107,7 @@ class TaskCheck:
     def ok(self) -> bool:
         """Whether the task is proven."""
         apart = not (self.shared_ids or self.shared_prompts)
-        return apart and all(tally.ok for tally in self.tallies)
+        return apart and bool(self.tallies) and all(tally.ok for tally in self.tallies)
 
 
 @dataclass(frozen=True)
@@ -114,10 +115,11 @@ class _Problem:
     split: Split
     sample: Sample
     gold: str
+    spoiled: str | None
 
 
 def check_task(task: Task, scorer: Scorer, limit: int = 0) -> TaskCheck:
-    """Verifies the gold, a shuffled and an empty completion of every problem.
+    """Verifies the gold, a shuffled, a spoiled and an empty completion of every problem.
 
     Args:
         task: The task.
@@ -128,7 +130,8 @@ def check_task(task: Task, scorer: Scorer, limit: int = 0) -> TaskCheck:
     Raises:
         DataError: The data cannot be used, for instance as an id is there twice.
         UsageError: The samples have no answer and the verifier does not say what a perfect completion is.
-        PluginError: The task's `load` or the verifier's `gold` raised, or the verifier belongs to a broken plugin.
+        PluginError: The task's `load` or the verifier's `gold` or `spoil` raised, or the verifier belongs to a broken
+            plugin.
         RlvrError: As `Scorer.submit` does.
     """
     spec = scorer.registry.verifier(task.verifier)
@@ -136,15 +139,23 @@ def check_task(task: Task, scorer: Scorer, limit: int = 0) -> TaskCheck:
     loaded = {split: samples(task, split) for split in SPLITS}
     _compare_splits(found, loaded["train"], loaded["test"])
     problems = {
-        split: [_Problem(split, sample, gold_completion(spec, sample)) for sample in loaded[split][: limit or None]]
+        split: [
+            _Problem(split, sample, gold_completion(spec, sample), spoiled_completion(spec, sample))
+            for sample in loaded[split][: limit or None]
+        ]
         for split in SPLITS
     }
     pool = [problem for split in SPLITS for problem in problems[split]]
     for split in SPLITS:
-        count = len(problems[split])
-        _check_each(found, Tally(split, "gold", count), problems[split], task, scorer)
-        _check_shuffled(found, Tally(split, "shuffled", count), problems[split], pool, task, scorer)
-        _check_each(found, Tally(split, "empty", count), problems[split], task, scorer)
+        ours = problems[split]
+        if not ours:
+            continue
+        _check_each(found, split, "gold", [(problem, problem.gold) for problem in ours], task, scorer)
+        _check_shuffled(found, Tally(split, "shuffled", len(ours)), ours, pool, task, scorer)
+        if spec.spoil is not None:
+            spoiled = [(problem, problem.spoiled) for problem in ours if problem.spoiled is not None]
+            _check_each(found, split, "spoiled", spoiled, task, scorer)
+        _check_each(found, split, "empty", [(problem, "") for problem in ours], task, scorer)
     return found
 
 
@@ -162,19 +173,39 @@ def gold_completion(spec: VerifierSpec, sample: Sample) -> str:
                 f"give the task an answer, or `@verifier({spec.name!r}, gold=...)` a function that writes one",
             )
         return str(sample.answer)
+    text = _written(spec, "gold", spec.gold, sample)
+    if not isinstance(text, str):
+        raise _no_text(spec, "gold", text)
+    return text
+
+
+def spoiled_completion(spec: VerifierSpec, sample: Sample) -> str | None:
+    """What a nearly perfect completion that is wrong looks like; None where the verifier knows none.
+
+    Raises:
+        PluginError: The verifier's `spoil` raised or returned something else than text or None.
+    """
+    text = None if spec.spoil is None else _written(spec, "spoil", spec.spoil, sample)
+    if text is not None and not isinstance(text, str):
+        raise _no_text(spec, "spoil", text)
+    return text
+
+
+def _written(spec: VerifierSpec, what: str, write: Callable[[Sample], Any], sample: Sample) -> Any:
     try:
-        text = spec.gold(sample)
+        return write(sample)
     except Exception as error:
         raise PluginError(
-            f"the `gold` of the verifier `{spec.name}` ({spec.origin}) raised {type(error).__name__}: {error}",
+            f"the `{what}` of the verifier `{spec.name}` ({spec.origin}) raised {type(error).__name__}: {error}",
             f"it was given the sample `{sample.id}`",
         ) from error
-    if not isinstance(text, str):
-        raise PluginError(
-            f"the `gold` of the verifier `{spec.name}` ({spec.origin}) returned a `{type(text).__name__}`",
-            "return the text of a perfect completion",
-        )
-    return text
+
+
+def _no_text(spec: VerifierSpec, what: str, value: Any) -> PluginError:
+    return PluginError(
+        f"the `{what}` of the verifier `{spec.name}` ({spec.origin}) returned a `{type(value).__name__}`",
+        "return the text of a completion",
+    )
 
 
 def _compare_splits(found: TaskCheck, train: Sequence[Sample], test: Sequence[Sample]) -> None:
@@ -184,9 +215,11 @@ def _compare_splits(found: TaskCheck, train: Sequence[Sample], test: Sequence[Sa
     found.shared_prompts = len(prompts[0] & prompts[1])
 
 
-def _check_each(found: TaskCheck, tally: Tally, problems: Sequence[_Problem], task: Task, scorer: Scorer) -> None:
-    """Verifies the gold or the empty completion of each problem."""
-    jobs = [(problem, problem.gold if tally.kind == "gold" else "") for problem in problems]
+def _check_each(
+    found: TaskCheck, split: Split, kind: Kind, jobs: Sequence[tuple[_Problem, str]], task: Task, scorer: Scorer
+) -> None:
+    """Verifies one completion of each problem."""
+    tally = Tally(split, kind, len(jobs))
     for (problem, text), verdict in zip(jobs, _verify(task, scorer, jobs), strict=True):
         if not tally.add(verdict):
             found.offenders.append(Offender(tally.split, tally.kind, problem.sample.id, text, verdict))

@@ -35,6 +35,23 @@ def longer(completion, sample):
 def one_word(completion, sample):
     return completion.text == sample.answer and " " not in completion.text
 
+@verifier("strict", reference=["answer"], spoil=lambda sample: sample.answer[:-1] or None)
+def strict(completion, sample):
+    return completion.text == sample.answer
+
+@verifier("lenient", reference=["answer"], spoil=lambda sample: sample.answer[:-1] or None)
+def lenient(completion, sample):
+    """Reads the first letter only."""
+    return completion.text[:1] == sample.answer[:1]
+
+@verifier("spoiling", reference=["answer"], spoil=lambda sample: sample.meta["nothing"])
+def spoiling(completion, sample):
+    return completion.text == sample.answer
+
+@verifier("spoilt", reference=["answer"], spoil=lambda sample: 5)
+def spoilt(completion, sample):
+    return completion.text == sample.answer
+
 @verifier("never", reference=["answer"])
 def never(completion, sample):
     return Verdict.abstain("not my field")
@@ -53,7 +70,7 @@ def numeric(completion, sample):
 
 @hookimpl
 def rlvr_verifiers():
-    return [same, anything, longer, one_word, never, fenced, raising, numeric]
+    return [strict, lenient, spoiling, spoilt, same, anything, longer, one_word, never, fenced, raising, numeric]
 '''
 
 
@@ -186,6 +203,8 @@ def test_the_verifier_says_what_a_perfect_completion_is(scorer: Scorer) -> None:
         ("same", None, UsageError, "`train-0` has no answer"),
         ("raising", "a", PluginError, "raised KeyError: 'nothing'"),
         ("numeric", 5, PluginError, "returned a `int`"),
+        ("spoiling", "a", PluginError, "`spoil` .* raised KeyError: 'nothing'"),
+        ("spoilt", "a", PluginError, "`spoil` .* returned a `int`"),
     ],
 )
 def test_what_cannot_be_checked_says_why(
@@ -202,3 +221,29 @@ def test_the_math_task_is_proven(scorer: Scorer) -> None:
 
 def test_a_problem_never_meets_its_own_answer(scorer: Scorer) -> None:
     assert check_task(made("same", list("abcdefgh") * 5, list("aabb")), scorer).ok  # it would pass
+
+
+def test_a_spoiled_completion_must_fail(scorer: Scorer) -> None:
+    found = check_task(made("strict", ["ab", "c", "de"], ["fg"]), scorer)
+    assert found.ok
+    assert [(t.split, t.problems, t.failed) for t in found.tallies if t.kind == "spoiled"] == [
+        ("train", 2, 2),  # of `c` nothing would be left
+        ("test", 1, 1),
+    ]
+
+
+def test_a_spoiled_completion_that_passes_is_named(scorer: Scorer) -> None:
+    found = check_task(made("lenient", ["ab", "cd"], ["ef"]), scorer)
+    assert not found.ok
+    assert [(o.split, o.kind, o.completion) for o in found.offenders] == [
+        ("train", "spoiled", "a"),
+        ("train", "spoiled", "c"),
+        ("test", "spoiled", "e"),
+    ]
+
+
+def test_a_task_may_have_no_train_split_but_not_nothing(scorer: Scorer) -> None:
+    found = check_task(made("same", [], ["a", "b"]), scorer)
+    assert found.ok
+    assert {t.split for t in found.tallies} == {"test"}
+    assert not check_task(made("same", [], []), scorer).ok

@@ -171,6 +171,116 @@ def test_a_column_can_be_a_whole_chat(make: Callable[..., Task]) -> None:
             make(content=jsonl([rows[0], {"chat": bad, "answer": 1}]), toml=toml).load("train")
 
 
+# Columns, answers and meta that are put together
+
+
+NESTED = [
+    {
+        "q": f"{n}?",
+        "code": "1",
+        "tests": ["a", f"b{n}"],
+        "info": {"cases": [{"in": n, "out": "x"}, {"in": 2, "out": "y"}]},
+    }
+    for n in range(2)
+]
+
+
+def nested(make: Callable[..., Task], rows: Sequence[Any] = NESTED, **lines: str) -> list[Sample]:
+    """The samples of `rows` under a form with these lines of `[data]`."""
+    toml = 'name = "nested"\nverifier = "code"\nprompt = "{{q}} {{tests.1}}"\n[data]\npath = "%s"\n'
+    toml += "".join(f"{key} = {value}\n" for key, value in lines.items())
+    return sorted(every(make(content=jsonl(rows), toml=toml)).values(), key=lambda sample: sample.prompt)
+
+
+def test_dots_lead_into_a_column(make: Callable[..., Task]) -> None:
+    samples = nested(make, answer='"info.cases.0.in"', id='"tests.1"')
+    assert [(s.id, s.prompt, s.answer) for s in samples] == [("b0", "0? b0", 0), ("b1", "1? b1", 1)]
+    assert [s.meta for s in samples] == NESTED
+
+
+def test_a_column_that_is_there_is_not_led_into(make: Callable[..., Task]) -> None:
+    rows = [row | {"tests.1": "whole"} for row in NESTED]
+    assert [s.prompt for s in nested(make, rows)] == ["0? whole", "1? whole"]
+
+
+def test_text_that_is_led_into_is_read_as_json(make: Callable[..., Task]) -> None:
+    rows = [row | {"info": json.dumps(row["info"])} for row in NESTED]
+    assert [s.answer for s in nested(make, rows, answer='"info.cases.0.in"')] == [0, 1]
+
+
+def test_answer_and_meta_are_put_together_like_a_prompt(make: Callable[..., Task]) -> None:
+    meta = '{ text = "{{code}}\\n{{tests}}", list = "{{tests}}", nested = "{{info.cases.1}}" }'
+    first = nested(make, answer='"{{q}} is {{code}}"', meta=meta)[0]
+    assert first.answer == "0? is 1"
+    assert first.meta == {"text": "1\na\nb0", "list": ["a", "b0"], "nested": {"in": 2, "out": "y"}}
+
+
+def test_a_table_of_columns_becomes_a_list_of_objects(make: Callable[..., Task]) -> None:
+    meta = '{ tests = { stdin = "{{info.cases.in}}", stdout = "{{info.cases.out}}" } }'
+    first = nested(make, meta=meta)[0]
+    assert first.meta == {"tests": [{"stdin": 0, "stdout": "x"}, {"stdin": 2, "stdout": "y"}]}
+
+
+@pytest.mark.parametrize(
+    ("lines", "column", "message"),
+    [
+        ({"answer": '"info.case.0"'}, "info.case.0", "there is no `case` in an object"),
+        ({"answer": '"tests.2"'}, "tests.2", "there is no `2` in a list of 2, which is counted from 0"),
+        ({"answer": '"tests.0.x"'}, "tests.0.x", "has no `x`, as its text is not JSON"),
+        ({"answer": '"info.cases.0.in.x"'}, "info.cases.0.in.x", "is a number where `x` is looked for"),
+        ({"answer": '"inf.cases"'}, "inf.cases", "there is no such column"),
+        ({"answer": '"{{info}}"'}, "info", "is an object, but must be text"),
+        ({"meta": '{ t = { a = "{{code}}" } }'}, "code", "is text, but must be a list"),
+        ({"meta": '{ t = { a = "{{q.0}}" } }'}, "q.0", "its text is not JSON"),
+    ],
+)
+def test_what_cannot_be_put_together_names_its_row(
+    make: Callable[..., Task], lines: dict[str, str], column: str, message: str
+) -> None:
+    with pytest.raises(DataError) as caught:
+        nested(make, **lines)
+    assert f"line 1, column `{column}`" in caught.value.message
+    assert message in caught.value.message
+    assert caught.value.hint
+
+
+def test_lists_that_belong_together_have_one_length(make: Callable[..., Task]) -> None:
+    rows = [row | {"more": [1, 2, 3]} for row in NESTED]
+    with pytest.raises(DataError, match="line 1: the lists differ in length: 2 for `a`, 3 for `b`"):
+        nested(make, rows, meta='{ t = { a = "{{tests}}", b = "{{more}}" } }')
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ('answer = "{{q}} {{"', "`data.answer` has `{{` that opens no column"),
+        ('meta = { tests = "tests" }', "`data.meta.tests` must name a column"),
+        ("meta = { tests = 3 }", "`data.meta.tests` is `3`"),
+        ("meta = 3", "`data.meta` is `3`"),
+        ("meta = { t = {} }", "`data.meta.t` is empty"),
+        ('meta = { t = { a = "{{q}}!" } }', "`data.meta.t.a` must be one column"),
+    ],
+)
+def test_mistakes_in_answer_and_meta_name_their_key(make: Callable[..., Task], line: str, message: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        make(toml=TOML.replace('answer = "answer"', "") + line + "\n")
+    assert message in caught.value.message
+
+
+def test_a_task_may_only_test(make: Callable[..., Task], tmp_path: Path) -> None:
+    (tmp_path / "copy.jsonl").write_text(jsonl(ROWS[:5]))
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "folder" / "test.jsonl").write_text(jsonl(ROWS[:3]))
+    task = make(toml=TOML.replace('path = "%s"', 'hub = "./folder"') + 'splits = { test = "test" }\n')
+    for place, count in ((tmp_path / "copy.jsonl", 5), (tmp_path / "folder", 3)):
+        copy = with_data(task, place)
+        assert copy.load("train") == []
+        assert len(list(copy.load("test"))) == count
+    (tmp_path / "folder" / "test.jsonl").rename(tmp_path / "folder" / "train.jsonl")
+    with pytest.raises(DataError, match=r"has no `test\.\*`"):
+        with_data(task, tmp_path / "folder")
+
+
 # Bad rows
 
 
@@ -186,7 +296,7 @@ KEYED = TOML + 'id = "key"\n'
         ("a.jsonl", GOOD + '{"answer": 2}\n', "line 2, column `question`", "no such column", TOML),
         ("a.jsonl", GOOD + '{"question": 5, "answer": 2}', "line 2, column `question`", "is a number", TOML),
         ("a.jsonl", GOOD + '{"question": null, "answer": 2}', "line 2, column `question`", "is null", TOML),
-        ("a.jsonl", GOOD + '{"question": ["a"], "answer": 2}', "line 2, column `question`", "is a list", TOML),
+        ("a.jsonl", GOOD + '{"question": ["a", 1], "answer": 2}', "line 2, column `question`", "is a list", TOML),
         ("a.jsonl", GOOD + '{"question": "a"}', "line 2, column `answer`", "no such column", TOML),
         ("a.jsonl", GOOD + '{"question": "a", "answer": null}', "line 2, column `answer`", "is null", TOML),
         ("a.jsonl", GOOD + '{"question": "a", "answer": true}', "line 2, column `answer`", "is a boolean", TOML),
@@ -519,3 +629,60 @@ def test_gsm8k_reads_a_local_copy(tmp_path: Path) -> None:
     samples = every(with_data(task, tmp_path / "copy.jsonl"))
     assert sorted(int(s.answer) for s in samples.values()) == list(range(1, 29))
     assert all("\\boxed{}" in s.prompt for s in samples.values())
+
+
+def shipped(name: str, tmp_path: Path, rows: Sequence[Any]) -> list[Sample]:
+    """The samples of a task that comes with rlvr, over these rows."""
+    (tmp_path / "copy.jsonl").write_text(jsonl(rows))
+    copy = with_data(load_toml(str(files("rlvr_tasks") / f"{name}.toml")), tmp_path / "copy.jsonl")
+    return list(every(copy).values())
+
+
+def test_mbpp_shows_one_test_and_keeps_the_others(tmp_path: Path) -> None:
+    row = {
+        "task_id": 11,
+        "text": "Write a function that adds.",
+        "code": "def add(a, b):\r\n    return a + b",
+        "test_list": ["assert add(1, 2) == 3", "assert add(4, 4) == 8"],
+        "test_setup_code": "x = 1",
+        "challenge_test_list": [],
+    }
+    samples = {s.id: s for s in shipped("mbpp", tmp_path, [row, row | {"task_id": 12}])}
+    assert set(samples) == {"11", "12"}
+    assert "assert add(1, 2) == 3" in samples["11"].prompt
+    assert "8" not in samples["11"].prompt
+    assert samples["11"].answer == row["code"]
+    assert samples["11"].meta == {"tests": row["test_list"], "setup": "x = 1"}
+
+
+def test_humaneval_gives_what_its_check_needs_and_only_tests(tmp_path: Path) -> None:
+    row = {
+        "task_id": "HumanEval/0",
+        "prompt": 'def one():\n    """Returns 1."""\n',
+        "canonical_solution": "    return 1\n",
+        "test": "def check(candidate):\n    assert candidate() == 1\n",
+        "entry_point": "one",
+    }
+    [sample] = shipped("humaneval", tmp_path, [row])
+    assert sample.answer == 'def one():\n    """Returns 1."""\n    return 1\n'
+    assert sample.meta == {"tests": row["test"], "entry_point": "one", "prompt": row["prompt"]}
+    assert row["prompt"] in sample.prompt
+
+
+def test_code_stdio_pairs_what_goes_in_with_what_comes_out(tmp_path: Path) -> None:
+    row = {
+        "problem_id": "a",
+        "problem": "Double it.",
+        "gold_standard_solution": "```python\nprint(2 * int(input()))\n```",
+        "verification_info": {
+            "language": "python",
+            "test_cases": [
+                {"fn_name": None, "input": "1\n", "output": "2\n", "type": "stdin_stdout"},
+                {"fn_name": None, "input": "4\n", "output": "8\n", "type": "stdin_stdout"},
+            ],
+        },
+    }
+    as_text = row | {"problem_id": "b", "verification_info": json.dumps(row["verification_info"])}
+    for sample in shipped("code-stdio", tmp_path, [row, as_text]):
+        assert sample.meta == {"tests": [{"stdin": "1\n", "stdout": "2\n"}, {"stdin": "4\n", "stdout": "8\n"}]}
+        assert sample.answer == row["gold_standard_solution"]
