@@ -178,18 +178,21 @@ class Execution:
     """What a sandbox saw when it ran a program. It never says what that is worth.
 
     Attributes:
-        exit_code: The program's own exit code; None when it was killed or never started.
-        stdout: What it printed, cut at the sandbox's limit.
+        exit_code: The program's own exit code, negative for a signal; None when a limit ended it.
+        stdout: What it printed, cut at the sandbox's limit. Bytes that are not UTF-8 are surrogate escapes.
         stderr: The same for errors.
         duration: Wall seconds.
-        killed_by: `timeout`, `memory` or `output` when a limit ended it, else None.
+        killed_by: The limit that ended it, if one did: `timeout` (its own time), `memory` or `output`; `starved` when
+            the machine was too busy to give it the time it was promised, which says nothing about the program.
+        cut: Whether some of its output is missing.
     """
 
     exit_code: int | None
     stdout: str
     stderr: str
     duration: float
-    killed_by: Literal["timeout", "memory", "output"] | None = None
+    killed_by: Literal["timeout", "memory", "output", "starved"] | None = None
+    cut: bool = False
 
 
 @runtime_checkable
@@ -198,7 +201,7 @@ class Sandbox(Protocol):
 
     name: str
 
-    def run(self, code: str, *, stdin: str = "", timeout: float = 10.0, memory_mb: int = 256) -> Execution:
+    def run(self, code: str, *, stdin: str = "", timeout: float = 10.0, memory_mb: int = 512) -> Execution:
         """Runs `code` as a program in a fresh, isolated process.
 
         Raises:
@@ -207,6 +210,140 @@ class Sandbox(Protocol):
 
     def close(self) -> None:
         """Releases whatever the sandbox holds."""
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """An expression to evaluate in the namespace of a program.
+
+    Attributes:
+        source: The expression, such as `solve([1, 2])`.
+        trail: Accessors behind it, such as `.pop()` or `[0]`. The sandbox applies them one by one for as long as the
+            value is not plain data; from there on they are the caller's to apply.
+    """
+
+    source: str
+    trail: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Opaque:
+    """Stands for a value that is not plain data, and equals nothing but itself.
+
+    Attributes:
+        type: The name of its class, as the program says.
+    """
+
+    type: str
+
+
+@dataclass(frozen=True, slots=True)
+class Returned:
+    """What one call gave: a value, or the exception it raised.
+
+    Attributes:
+        value: Plain data (None, bool, int, float, complex, str, bytes, list, tuple, dict, set, frozenset, range and the
+            like; a subclass counts as its base), or `Opaque`.
+        used: How many accessors of the trail were applied.
+        raised: Name of the exception's class, and its text behind a colon; None when it returned.
+    """
+
+    value: Any = None
+    used: int = 0
+    raised: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Calls:
+    """What the calls of one program gave. All of it is the program's own word.
+
+    Attributes:
+        execution: How its process went.
+        returned: One for each call that ended, in order; fewer than were asked for when the program ended before.
+        loaded: Whether the program's body ran to its end.
+        error: The exception that ended it, where it did not.
+        flags: Attempts to forge that were noticed, such as `left-early` or `lying-object`.
+    """
+
+    execution: Execution
+    returned: tuple[Returned, ...]
+    loaded: bool
+    error: str = ""
+    flags: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    """One check of a judged test list: its name or source line, whether it held, and why not."""
+
+    name: str
+    passed: bool
+    detail: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Judgement:
+    """What a judge process found that ran tests against a program in another process.
+
+    Attributes:
+        execution: How the program's process went.
+        checks: What was checked, in order.
+        complete: Whether the whole test list was run to its end.
+        error: Why the judge stopped or what the tests themselves raised; empty if nothing did.
+        output: What the tests printed.
+        flags: Attempts to forge that were noticed.
+    """
+
+    execution: Execution
+    checks: tuple[Check, ...]
+    complete: bool
+    error: str = ""
+    output: str = ""
+    flags: tuple[str, ...] = ()
+
+
+@runtime_checkable
+class CodeSandbox(Sandbox, Protocol):
+    """A sandbox that can also keep the tests away from the program they test.
+
+    Attributes:
+        isolation: How it isolates, for the verdict: backend, runtime, image, limits. JSON values.
+    """
+
+    isolation: Mapping[str, Any]
+
+    def call(self, code: str, calls: Sequence[Call], *, timeout: float = 10.0, memory_mb: int = 512) -> Calls:
+        """Loads `code` as a module in a fresh, isolated process and evaluates the calls there, in order.
+
+        Expected values stay with the caller, who compares.
+
+        Raises:
+            RlvrError: When the sandbox itself fails.
+        """
+
+    def judge(
+        self,
+        code: str,
+        tests: str,
+        *,
+        names: Sequence[str] = (),
+        kind: Literal["asserts", "pytest"] = "asserts",
+        timeout: float = 10.0,
+        memory_mb: int = 512,
+    ) -> Judgement:
+        """Runs `tests` in one isolated process and `code` in another that never sees them.
+
+        Args:
+            code: The program.
+            tests: Test source.
+            names: What the tests take from the program; for `pytest` they import it as the module `solution`.
+            kind: `asserts` for statements that run from top to bottom, `pytest` for a pytest file.
+            timeout: Seconds for all of it.
+            memory_mb: Memory for each of the two processes.
+
+        Raises:
+            RlvrError: When the sandbox itself fails.
+        """
 
 
 class Verifier(Protocol):

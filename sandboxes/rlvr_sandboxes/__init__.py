@@ -1,16 +1,57 @@
-"""The sandboxes that come with rlvr: none yet.
+"""The sandboxes that come with rlvr, the safest first. Without a safe one, verifiers that run code are refused.
 
-A verifier that asks for a sandbox is refused until a plugin registers one. Running model-written code in an
-ordinary child process holds nothing, so that is not offered as a substitute.
+docker              a hardened container per worker, a process per execution
+bubblewrap          the same in Linux namespaces, with weaker limits, where there is no container engine
+unsafe-subprocess   no isolation at all; only when it is asked for by name
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
-from rlvr import hookimpl
+from rlvr import Sandbox, hookimpl, sandbox
+
+
+def _engine_answers() -> None:
+    from rlvr_sandboxes.docker import check_ready
+
+    check_ready()
+
+
+def _bubblewrap_works() -> None:
+    from rlvr_sandboxes.bubblewrap import check_ready
+
+    check_ready()
+
+
+@sandbox("docker", ready=_engine_answers)
+def docker_sandbox(
+    *, image: str = "", runtime: str = "", memory_mb: int = 768, cpus: float = 1.0, allow: Sequence[str] = ()
+) -> Sandbox:
+    """A hardened container of Docker or Podman."""
+    from rlvr_sandboxes.docker import Docker
+    from rlvr_sandboxes.image import IMAGE
+
+    return Docker(image or IMAGE, runtime, memory_mb, cpus, allow=allow)
+
+
+@sandbox("bubblewrap", ready=_bubblewrap_works)
+def bubblewrap_sandbox() -> Sandbox:
+    """Linux namespaces without a container engine: limits hold per process, not for all of them together."""
+    from rlvr_sandboxes.bubblewrap import Bubblewrap
+
+    return Bubblewrap()
+
+
+@sandbox("unsafe-subprocess", safe=False)
+def unsafe_sandbox() -> Sandbox:
+    """No isolation: a child process with clocks and resource limits, which can do to this machine what you can."""
+    from rlvr_sandboxes.unsafe_subprocess import UnsafeSubprocess
+
+    return UnsafeSubprocess()
 
 
 @hookimpl
 def rlvr_sandboxes() -> list[Any]:
-    return []
+    return [docker_sandbox, bubblewrap_sandbox, unsafe_sandbox]

@@ -1,0 +1,583 @@
+"""What stands for the solution's functions, classes and objects in the process of the judge."""
+
+from __future__ import annotations
+
+import functools
+import importlib
+import io
+import json
+import sys
+import types
+import weakref
+from typing import Any, ClassVar, cast
+
+from rlvr_sandboxes.inside import codec
+from rlvr_sandboxes.inside.remote import (
+    DUNDERS,
+    NUMBER_OPS,
+    ORDER_OPS,
+    TEXT_METHODS,
+    VALUE_OPS,
+    Gone,
+    Link,
+    find_standard,
+    standard_name,
+)
+
+
+class Client(Link):
+    """Asks the solution, for the tests in the judge's process."""
+
+    def __init__(self, fd: int) -> None:
+        super().__init__(fd)
+        self.classes: dict[int, type] = {}
+        self.objects: weakref.WeakValueDictionary[int, Any] = weakref.WeakValueDictionary()
+        self.lent: dict[int, Any] = {}
+        self.iterators: dict[int, Any] = {}
+        self.flags: set[str] = set()
+        self.raised: list[BaseException] = []
+        self.module_name = "__main__"
+        self.adopting: type | None = None
+        self.swallowed: dict[int, str] = {}
+
+    def ready(self) -> None:
+        """Waits until the solution is loaded.
+
+        Raises:
+            Gone: Its body did not run to its end.
+        """
+        message = self.receive()
+        if "ready" not in message:
+            self.dead = "the solution raised {}".format(str(message.get("gone"))[:500])
+            raise Gone(self.dead)
+
+    def ask(self, op: str, *rest: Any, shared: Any = ()) -> Any:
+        """Asks for one thing, and lends what the solution asks for meanwhile.
+
+        Raises:
+            Gone: There is no solution any more, or it does not keep to the format.
+            BaseException: What the solution raised.
+        """
+        self.send('{{"q":[{}]}}'.format(",".join([json.dumps(op), *(self.pack(item) for item in rest)])))
+        while True:
+            message = self.receive()
+            try:
+                text = message.get("out")
+                if type(text) is str:
+                    sys.stdout.write(text)
+                if "c" in message:
+                    self.send(self.lend(message["c"]))
+                    continue
+                for index, new in message.get("args", ()):
+                    synchronise(shared[index], codec.unpack(new, codec.Own(self.unpack_foreign)))
+                if "same" in message:
+                    return shared[message["same"]]
+                if "e" not in message:
+                    return codec.unpack(message["r"], codec.Own(self.unpack_foreign))
+                error = self.error(message["e"])
+            except Exception as fault:
+                raise Gone(f"the solution sent something that is no answer: {fault}") from None
+            raise error
+
+    def error(self, packed: Any) -> BaseException:
+        """The exception to raise here for one that was raised there."""
+        if "lent" in packed:
+            self.swallowed.pop(packed["lent"], None)
+            return self.note(self.lent[packed["lent"]])
+        kind = codec.unpack(packed["class"], codec.Own(self.unpack_foreign))
+        arguments = codec.unpack(packed["args"], codec.Own(self.unpack_foreign))
+        if not (isinstance(kind, type) and issubclass(kind, BaseException)) or kind is Gone:
+            raise codec.Unfit("not an exception")
+        if isinstance(kind, RemoteClass):
+            made: Any = BaseException.__new__(cast(Any, kind), *arguments)
+            BaseException.__init__(made, *arguments)
+        else:
+            try:
+                made = kind(*arguments)
+            except Exception:
+                made = Exception(str(packed["text"]))
+        if "cause" in packed:
+            made.__cause__ = self.error(packed["cause"])
+        if isinstance(type(made), RemoteClass):
+            made.__dict__["_rlvr_text"] = str(packed["text"])
+            made.__dict__["_rlvr_number"] = packed["number"]
+        return self.note(made)
+
+    def note(self, error: BaseException) -> BaseException:
+        self.raised.append(error)
+        return error
+
+    # What the solution may ask for, of what it was lent
+
+    def lend(self, request: Any) -> str:
+        try:
+            return '{{"r":{}}}'.format(
+                self.pack(self.lent_result(*[codec.unpack(item, codec.Own(self.unpack_foreign)) for item in request]))
+            )
+        except Gone:
+            raise
+        except BaseException as error:
+            number = id(error)
+            self.lent[number] = error
+            try:
+                text = str(error)[:2000]
+            except Exception:
+                text = ""
+            if isinstance(error, AssertionError):  # until the solution passes it on
+                self.swallowed[number] = text
+            return json.dumps({"e": [number, type(error).__name__, text]})
+
+    def lent_result(self, op: str, *rest: Any) -> Any:
+        if op == "input":
+            return input(str(rest[0]))
+        if op == "readline":
+            return sys.stdin.readline()
+        target = self.lent[rest[0]]
+        if op == "next":
+            iterator = self.iterators.setdefault(rest[0], iter(target))
+            return [item] if (item := next(iterator, _END)) is not _END else []
+        if op == "call":
+            if not callable(target):
+                raise TypeError("not callable")
+            return target(*rest[1], **rest[2])
+        if op == "special" and rest[1] in ("__len__", "__getitem__"):
+            return getattr(type(target), rest[1])(target, *rest[2])
+        name = rest[1]
+        if isinstance(target, (io.StringIO, io.BytesIO)) and op == "getattr" and name in FILE_METHODS:
+            return getattr(target, name)
+        if type(name) is not str or name.startswith("_") or type(target).__module__ != self.module_name:
+            raise AttributeError(str(name))
+        if op == "getattr":
+            return getattr(target, name)
+        if op == "setattr":
+            return setattr(target, name, rest[2])
+        raise TypeError("no such request")
+
+    # Packing
+
+    def pack(self, value: Any) -> str:
+        return codec.dumps(value, codec.Own(self.foreign))
+
+    def foreign(self, value: Any) -> Any:
+        kind = type(value)
+        if isinstance(kind, RemoteClass):
+            return ["mine", number_of(value)]
+        if isinstance(value, RemoteClass):
+            return ["mine", value.__rlvr_number__]
+        if isinstance(value, Reference):
+            return ["mine", value.number]
+        if isinstance(value, types.TracebackType):
+            return ["none"]
+        standard = standard_name(value)
+        if standard:
+            return ["standard", *standard]
+        number = id(value)
+        self.lent[number] = value
+        if isinstance(value, BaseException):
+            return ["error", number, kind.__name__, str(value)[:2000]]
+        if callable(value) and not isinstance(value, type) and kind.__module__ == "builtins":
+            name, doc = getattr(value, "__name__", "function"), getattr(value, "__doc__", None)
+            return ["function", number, str(name), doc if type(doc) is str else None]
+        return ["yours", number]
+
+    def unpack_foreign(self, packed: Any) -> Any:
+        tag, *rest = packed
+        if tag == "yours":
+            return self.lent[rest[0]]
+        if tag == "standard":
+            return find_standard(*rest)
+        if tag == "class":
+            return self.stand_in(rest[0], rest[1])
+        if tag != "object":
+            raise codec.Unfit("unknown reference")
+        number, class_number, description, held = rest
+        kind = self.stand_in(class_number, description)
+        known = self.objects.get(number)
+        if known is not None and type(known) is kind:
+            return known
+        flavour = kind.__rlvr_facts__["flavour"]  # type: ignore[attr-defined]
+        if flavour == "coroutine":
+            return self.coroutine(number)
+        if flavour == "generator":
+            return self.generator(number)
+        if held is not None:
+            return self.hybrid(kind, number, codec.unpack(held, lambda _: None))
+        if issubclass(kind, BaseException):
+            made: Any = kind.__new__(kind)
+            made.__dict__["_rlvr_number"] = number
+            return made
+        made = object.__new__(kind)
+        object.__setattr__(made, "_rlvr_number", number)
+        self.objects[number] = made
+        return made
+
+    async def coroutine(self, number: int) -> Any:
+        return self.ask("await", Reference(number))
+
+    async def generator(self, number: int) -> Any:
+        while more := self.ask("anext", Reference(number)):
+            yield more[0]
+
+    def hybrid(self, kind: type, number: int, held: Any) -> Any:
+        """An instance of a class that derives from an immutable plain type: its value is here, its methods there."""
+        base: Any = type(held)
+        made_kind = HYBRIDS.get((kind, base))
+        if made_kind is None:
+            made_kind = HYBRIDS[kind, base] = RemoteClass(
+                kind.__name__,
+                (base,),
+                {
+                    "__rlvr_number__": kind.__rlvr_number__,  # type: ignore[attr-defined]
+                    "__rlvr_client__": self,
+                    "__rlvr_facts__": kind.__rlvr_facts__,  # type: ignore[attr-defined]
+                    "__rlvr_origin__": kind,
+                    "__getattr__": remote_getattr,
+                },
+            )
+        made = base.__new__(made_kind, held)
+        made.__dict__["_rlvr_number"] = number
+        return made
+
+    def stand_in(self, number: int, description: Any) -> type:
+        """The class of this process that stands for one of the solution's."""
+        if number in self.classes:
+            return self.classes[number]
+        bases = [codec.unpack(base, codec.Own(self.unpack_foreign)) for base in description["bases"]]
+        error = bool(description["error"])
+        fitting = [
+            base
+            for base in bases
+            if isinstance(base, type)
+            and (issubclass(base, BaseException) if error else issubclass(base, RemoteObject))
+            and base is not Gone
+        ]
+        space: dict[str, Any] = {
+            "__rlvr_number__": number,
+            "__rlvr_client__": self,
+            "__rlvr_facts__": description,
+            "__module__": "solution",
+            "__doc__": property(remote_attribute("__doc__")),
+            "__annotations__": property(remote_attribute("__annotations__")),
+        }
+        if error:
+            space.update(__getattr__=remote_getattr, __str__=error_text)
+            fitting = fitting or [Exception]
+        else:
+            fitting = fitting or [RemoteObject]
+            space["__slots__"] = ()
+            space.update((name, method_operator(name, number)) for name in description["methods"])
+            if description["mutable"] in PLAIN:
+                space["__class__"] = PLAIN[description["mutable"]]  # `isinstance` asks for it, and for nothing more
+            for name in description["special"]:
+                if name in OPERATORS:
+                    space[name] = OPERATORS[name]
+            if "__eq__" in description["special"] and "__hash__" not in description["special"]:
+                space["__hash__"] = None
+        if self.adopting is not None:
+            made, self.adopting = self.adopting, None
+            for name in ("__rlvr_number__", "__rlvr_client__", "__rlvr_facts__"):
+                setattr(made, name, space[name])
+        else:
+            made = RemoteClass(str(description["name"]), tuple(fitting), space)
+        self.classes[number] = made
+        return made
+
+
+_END = object()
+PLAIN = {kind.__name__: kind for kind in (list, dict, set, bytearray)}
+FILE_METHODS = frozenset("write writelines read readline readlines seek tell flush truncate close getvalue".split())
+LOOKING = {
+    "dataclasses": "asdict astuple fields replace is_dataclass",
+    "copy": "copy deepcopy",
+    "inspect": "signature getdoc isfunction isclass isgeneratorfunction iscoroutinefunction isgenerator iscoroutine",
+}
+"""Functions that look into an object, and so have to run where it is."""
+HYBRIDS: dict[Any, Any] = {}
+
+
+def look_there(client: Client) -> None:
+    """Has the functions of `LOOKING` run in the solution's process when it is its objects that they look into."""
+    for module_name, names in LOOKING.items():
+        module = importlib.import_module(module_name)
+        for name in names.split():
+            original = getattr(module, name)
+
+            setattr(module, name, looking(client, original))
+
+
+def looking(client: Client, original: Any) -> Any:
+    @functools.wraps(original)
+    def look(value: Any, *args: Any, **kwargs: Any) -> Any:
+        if isinstance(value, RemoteClass) or isinstance(type(value), RemoteClass):
+            return remote_call(client, look, (value, *args), kwargs)  # there its name stands for the original
+        return original(value, *args, **kwargs)
+
+    return look
+
+
+class Reference:
+    """An object of the solution's that has nothing standing for it here."""
+
+    def __init__(self, number: int) -> None:
+        self.number = number
+
+
+class RemoteClass(type):
+    """The class of the classes that stand for the solution's."""
+
+    __rlvr_number__: int
+    __rlvr_client__: Client
+    __rlvr_facts__: dict[str, Any]
+
+    def __new__(mcls, name: str, bases: Any, space: dict[str, Any], **options: Any) -> Any:
+        """A stand-in; or, when tests derive a class from the solution's, that class there, with its methods here."""
+        if "__rlvr_number__" in space:
+            return super().__new__(mcls, name, bases, space)
+        made: Any = super().__new__(mcls, name, bases, {**space, "__slots__": ()})
+        client = next(base.__rlvr_client__ for base in bases if isinstance(base, RemoteClass))
+        client.adopting = made
+        own = {key: value for key, value in space.items() if key not in ("__module__", "__qualname__", "__classcell__")}
+        client.ask("subclass", name, list(bases), own, options)
+        return made
+
+    def __init__(cls, name: str, bases: Any, space: dict[str, Any], **options: Any) -> None:
+        super().__init__(name, bases, space)
+
+    @property
+    def __doc__(cls) -> Any:  # type: ignore[override]
+        return cls.__rlvr_facts__.get("doc")
+
+    def __call__(cls, *args: Any, **kwargs: Any) -> Any:
+        return remote_call(cls.__rlvr_client__, cls, args, kwargs)
+
+    def __getattr__(cls, name: str) -> Any:
+        if name.startswith("__") and name not in DUNDERS:
+            raise AttributeError(name)
+        return cls.__rlvr_client__.ask("getattr", cls, name)
+
+    def __setattr__(cls, name: str, value: Any) -> None:
+        if name.startswith("__"):
+            type.__setattr__(cls, name, value)
+        else:
+            cls.__rlvr_client__.ask("setattr", cls, name, value)
+
+    def __iter__(cls) -> Any:
+        return iter(cls.__rlvr_client__.ask("call", list, [cls], {}))
+
+    def __len__(cls) -> int:
+        return int(cls.__rlvr_client__.ask("call", len, [cls], {}))
+
+    def __getitem__(cls, key: Any) -> Any:
+        return cls.__rlvr_client__.ask("item", cls, key)
+
+    def __contains__(cls, item: Any) -> bool:
+        return item in list(cls)
+
+    def __bool__(cls) -> bool:
+        return True
+
+    def __instancecheck__(cls, instance: Any) -> bool:
+        kind = type(instance)
+        origin = kind.__dict__.get("__rlvr_origin__", kind)
+        return issubclass(origin, cls)
+
+
+def number_of(value: Any) -> int:
+    number: int = object.__getattribute__(value, "_rlvr_number")
+    return number
+
+
+def remote_call(client: Client, target: Any, args: Any, kwargs: Any) -> Any:
+    shared = [*args, *kwargs.values()]
+    try:
+        return client.ask("call", target, list(args), dict(kwargs), shared=shared)
+    except StopIteration:
+        if isinstance(target, RemoteObject) and facts_of(target)["name"] == "function":
+            # It would end a loop of the tests around the call, and with it what they check.
+            raise RuntimeError("the function raised StopIteration") from None
+        raise
+
+
+def remote_getattr(self: Any, name: str) -> Any:
+    if name.startswith("_rlvr_") or (name.startswith("__") and name not in DUNDERS):
+        raise AttributeError(name)
+    kind: Any = type(self)
+    if name in TEXT_METHODS and not kind.__rlvr_facts__["named"] and kind.__rlvr_facts__["name"] != "module":
+        raise AttributeError("a `{}` of the solution's passes for text".format(kind.__rlvr_facts__["name"]))
+    return kind.__rlvr_client__.ask("getattr", self, name)
+
+
+def remote_attribute(name: str) -> Any:
+    """A getter for an attribute that our own classes have too."""
+
+    def get(self: Any) -> Any:
+        return client_of(self).ask("getattr", self, name)
+
+    return get
+
+
+def error_text(self: Any) -> str:
+    text = self.__dict__.get("_rlvr_text")
+    return text if text is not None else BaseException.__str__(self)
+
+
+class RemoteObject(metaclass=RemoteClass):
+    """An object of the solution's, as the tests see it."""
+
+    __slots__ = ("__weakref__", "_rlvr_number")
+    __rlvr_number__ = 0
+    __rlvr_facts__: ClassVar[Any] = {"named": False, "name": "object", "special": [], "mutable": False, "flavour": ""}
+
+    __getattr__ = remote_getattr
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        client_of(self).ask("setattr", self, name, value)
+
+    def __delattr__(self, name: str) -> None:
+        client_of(self).ask("delattr", self, name)
+
+    def __eq__(self, other: object) -> bool:
+        if self is other:
+            return True
+        facts = facts_of(self)
+        if isinstance(other, RemoteObject):
+            for one, two in ((self, other), (other, self)):
+                if facts_of(one)["named"] and "__eq__" in facts_of(one)["special"]:
+                    return client_of(self).ask("special", one, "__eq__", [two]) is True
+            if not (facts["mutable"] and facts_of(other)["mutable"]):
+                return False
+            return bool(client_of(self).ask("held", self) == client_of(self).ask("held", other))
+        return bool(client_of(self).ask("held", self) == other) if facts["mutable"] else False
+
+    def __ne__(self, other: object) -> bool:
+        return not self == other
+
+    def __hash__(self) -> int:
+        if "__hash__" in facts_of(self)["special"]:
+            return int(special(self, "__hash__"))
+        return number_of(self) >> 4
+
+    def __repr__(self) -> str:
+        return text_of(special(self, "__repr__"))
+
+    def __str__(self) -> str:
+        return text_of(special(self, "__str__"))
+
+    def __format__(self, spec: str) -> str:
+        return text_of(special(self, "__format__", spec))
+
+
+def text_of(value: Any) -> str:
+    if type(value) is not str:
+        raise TypeError("not text")
+    return value
+
+
+def client_of(value: Any) -> Client:
+    client: Client = type(value).__rlvr_client__
+    return client
+
+
+def facts_of(value: Any) -> Any:
+    return type(value).__rlvr_facts__
+
+
+def special(self: Any, name: str, *operands: Any) -> Any:
+    return client_of(self).ask("special", self, name, list(operands), shared=list(operands))[0]
+
+
+def value_operator(name: str) -> Any:
+    """A method that asks the solution and hands it nothing that a test expects."""
+
+    def method(self: Any, *operands: Any) -> Any:
+        answer = client_of(self).ask("special", self, name, list(operands), shared=list(operands))
+        if name in ("__iter__", "__bool__"):
+            return answer
+        if name == "__exit__" and operands[:1] == (AssertionError,) and answer != ["NotImplemented"] and answer[0]:
+            client_of(self).swallowed[id(operands[1])] = str(operands[1])[:2000]
+        if answer == ["NotImplemented"]:
+            return NotImplemented
+        return answer[0]
+
+    return method
+
+
+def method_operator(name: str, number: int) -> Any:
+    def method(self: Any, *args: Any, **kwargs: Any) -> Any:
+        shared = [*args, *kwargs.values()]
+        return client_of(self).ask("method", Reference(number), name, self, list(args), kwargs, shared=shared)
+
+    return method
+
+
+def call_operator(self: Any, *args: Any, **kwargs: Any) -> Any:
+    return remote_call(client_of(self), self, args, kwargs)
+
+
+def order_operator(name: str) -> Any:
+    def method(self: Any, other: Any) -> Any:
+        if not facts_of(self)["named"] or not isinstance(other, RemoteObject):
+            return NotImplemented
+        answer = client_of(self).ask("special", self, name, [other])
+        return NotImplemented if answer == ["NotImplemented"] else answer[0]
+
+    return method
+
+
+def number_operator(name: str) -> Any:
+    def method(self: Any, other: Any, *more: Any) -> Any:
+        if not facts_of(self)["named"]:
+            return NotImplemented
+        answer = client_of(self).ask("special", self, name, [other, *more])
+        if answer == ["NotImplemented"]:
+            return NotImplemented
+        if isinstance(other, (int, float, complex)) and isinstance(answer[0], (int, float, complex)):
+            client_of(self).flags.add("lying-object")
+            raise TypeError("an object of the solution's passes for a number")
+        return answer[0]
+
+    return method
+
+
+def contains(self: Any, item: Any) -> bool:
+    if facts_of(self)["named"]:
+        return client_of(self).ask("special", self, "__contains__", [item]) is True
+    return any(item is held or item == held for held in self)
+
+
+OPERATORS: dict[str, Any] = {
+    **{
+        name: value_operator(name)
+        for name in VALUE_OPS
+        if name not in ("__hash__", "__repr__", "__str__", "__format__")
+    },
+    **{name: order_operator(name) for name in ORDER_OPS},
+    **{name: number_operator(name) for name in NUMBER_OPS},
+    "__call__": call_operator,
+    "__contains__": contains,
+}
+
+
+def synchronise(ours: Any, theirs: Any) -> None:
+    """Makes our container hold what the solution's copy of it holds now, the same inner containers where they fit."""
+    if type(ours) is not type(theirs):
+        return
+    if isinstance(ours, list):
+        kept = [_inner(old, new) for old, new in zip(ours, theirs)]
+        ours[:] = kept + theirs[len(kept) :]
+    elif isinstance(ours, dict):
+        merged = {key: _inner(ours[key], new) if key in ours else new for key, new in theirs.items()}
+        ours.clear()
+        ours.update(merged)
+    elif isinstance(ours, set):
+        ours.clear()
+        ours.update(theirs)
+    elif isinstance(ours, bytearray):
+        ours[:] = theirs
+
+
+def _inner(old: Any, new: Any) -> Any:
+    if type(old) is type(new) and isinstance(old, (list, dict, set, bytearray)):
+        synchronise(old, new)
+        return old
+    return old if old is new else new

@@ -1,0 +1,134 @@
+"""How a judge uses what a solution defines, without sharing a process with it.
+
+Two processes talk over a socket pair: the judge asks, the solution answers, and while it works on an answer it may ask
+the judge to call what the judge has lent it (a callback in a test). Plain data crosses as plain data; everything else
+stays where it is and crosses as a reference.
+
+What keeps the judge's word its own:
+
+- A reference to the solution's object never equals plain data. Operators that would hand the other operand to the
+  solution, and take its word for the outcome, work only on classes that the tests themselves name.
+- Between such an object and a number they may not give a number, since that is how an object passes for the number
+  that a test expects.
+- The solution can call the functions it was lent, and read and write fields of instances of the tests' own classes. It
+  cannot look into them.
+"""
+
+from __future__ import annotations
+
+import importlib
+import json
+import os
+import sys
+import types
+from typing import Any
+
+from rlvr_sandboxes.inside import codec
+
+FRAME_LIMIT = 64 << 20
+
+VALUE_OPS = (
+    "__iter__ __next__ __len__ __getitem__ __setitem__ __delitem__ __call__ __repr__ __str__ __bool__ __format__ "
+    "__int__ __float__ __index__ __complex__ __bytes__ __enter__ __exit__ __reversed__ __round__ __trunc__ __floor__ "
+    "__ceil__ __abs__ __neg__ __pos__ __invert__ __hash__ __aenter__ __aexit__ __aiter__ __anext__ __missing__"
+).split()
+ORDER_OPS = "__lt__ __le__ __gt__ __ge__".split()
+NUMBER_OPS = [
+    f"__{prefix}{name}__"
+    for name in "add sub mul truediv floordiv mod pow matmul and or xor lshift rshift divmod".split()
+    for prefix in ("", "r", "i")
+    if (prefix, name) != ("i", "divmod")
+]
+OTHER_OPS = [*ORDER_OPS, *NUMBER_OPS, "__eq__", "__contains__"]
+
+STANDARD = frozenset(
+    "abc array bisect builtins calendar cmath collections collections.abc contextlib copy dataclasses datetime decimal "
+    "enum fractions functools heapq inspect io itertools json math numbers numpy operator pandas random re statistics "
+    "string sympy textwrap time types typing unicodedata".split()
+)
+"""Modules that the judge may take its own copy of, when the tests use one that only the solution imports."""
+
+TEXT_METHODS = frozenset(dir(str)) - frozenset(dir(list)) - frozenset(dir(object)) - {"index", "count", "format"}
+DUNDERS = frozenset(
+    "__dict__ __name__ __doc__ __qualname__ __module__ __annotations__ __wrapped__ __defaults__ __kwdefaults__".split()
+)
+
+
+class Gone(BaseException):
+    """The other process has ended. Not an `Exception`, so that no test swallows it."""
+
+
+class Link:
+    """One end of the socket pair: asks, and answers what is asked meanwhile."""
+
+    def __init__(self, fd: int) -> None:
+        self.fd = fd
+        self.dead = ""
+
+    def send(self, message: str) -> None:
+        data = message.encode("ascii")
+        view = memoryview(len(data).to_bytes(4, "big") + data)
+        try:
+            while view:
+                view = view[os.write(self.fd, view) :]
+        except OSError:
+            raise Gone(self.dead or "the solution's process ended") from None
+
+    def receive(self) -> Any:
+        size = int.from_bytes(self.exactly(4), "big")
+        if size > FRAME_LIMIT:
+            raise Gone("the solution sent too much")
+        try:
+            return json.loads(self.exactly(size))
+        except (ValueError, RecursionError):
+            raise Gone("the solution sent something that is no answer") from None
+
+    def exactly(self, size: int) -> bytes:
+        parts = []
+        while size:
+            try:
+                part = os.read(self.fd, min(size, 1 << 20))
+            except OSError:
+                part = b""
+            if not part:
+                raise Gone(self.dead or "the solution's process ended")
+            parts.append(part)
+            size -= len(part)
+        return b"".join(parts)
+
+
+def find_standard(module: Any, name: Any) -> Any:
+    """A module, class or function of the standard library, by the names that the other side gave.
+
+    Raises:
+        codec.Unfit: It is not one that may be taken.
+    """
+    if module not in STANDARD or type(name) is not str:
+        raise codec.Unfit("not from the standard library")
+    found = importlib.import_module(module)
+    for part in name.split(".") if name else ():
+        found = getattr(found, part)
+    if not isinstance(found, (type, types.ModuleType, types.FunctionType, types.BuiltinFunctionType)):
+        raise codec.Unfit("not a module, class or function")
+    return found
+
+
+def standard_name(value: Any) -> list[str] | None:
+    """Module and name of what is really the standard library's, else None."""
+    if isinstance(value, types.ModuleType):
+        path = value.__name__
+        return [path, ""] if path in STANDARD and sys.modules.get(path) is value else None
+    if not isinstance(value, (type, types.FunctionType, types.BuiltinFunctionType)):
+        return None
+    module, name = getattr(value, "__module__", None), getattr(value, "__qualname__", None)
+    if not isinstance(module, str) or not isinstance(name, str):
+        return None
+    found: Any
+    for candidate in (module, module.lstrip("_")):
+        if candidate in STANDARD:
+            found = sys.modules.get(candidate)
+            for part in name.split("."):
+                found = getattr(found, part, None)
+            if found is value:
+                return [candidate, name]
+    return None
