@@ -10,6 +10,7 @@ from rlvr import hookimpl
 @hookimpl
 def rlvr_verifiers() -> list[Any]:
     # Imported here, as at the top it would put the verifier `math` in the place of the submodule.
+    from rlvr_verifiers.code import code
     from rlvr_verifiers.math import math
 
-    return [math]
+    return [code, math]
