@@ -15,7 +15,8 @@ from transformers.utils import logging
 
 from rlvr.errors import ConfigError, MissingDependencyError
 
-STARTER = "starter"
+STARTERS = {"starter": "starter", "starter-code": "starter_code"}
+"""Models that come with the tasks `math` and `code`, and the folders they lie in."""
 
 
 def choose_device(name: str) -> torch.device:
@@ -42,15 +43,15 @@ def choose_device(name: str) -> torch.device:
 
 
 def model_path(name: str) -> str:
-    """Where a model lies: the starter's folder for `starter`, else the name itself (a folder or a hub name).
+    """Where a model lies: a starter's folder for its name, else the name itself (a folder or a hub name).
 
     Raises:
         ConfigError: An empty name, or a path that does not exist.
     """
     if not name:
         raise ConfigError("no model is named", "give `--model`: `starter`, a folder, or a hub name")
-    if name == STARTER:
-        return str(importlib.resources.files("rlvr_tasks") / "starter")
+    if name in STARTERS:
+        return str(importlib.resources.files("rlvr_tasks") / STARTERS[name])
     looks_local = name.startswith((".", "/", "~")) or name.count("/") > 1
     folder = Path(name).expanduser()
     if folder.exists() or looks_local:

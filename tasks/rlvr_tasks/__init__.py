@@ -1,4 +1,4 @@
-"""The tasks that come with rlvr: `math`, made up as it goes, and `gsm8k`, from the hub or a local copy."""
+"""The tasks that come with rlvr: `math` and `code`, made up as they go; the others, from the hub or a local copy."""
 
 from __future__ import annotations
 
@@ -7,7 +7,8 @@ from rlvr import Task, hookimpl
 
 @hookimpl
 def rlvr_tasks() -> list[Task | str]:
-    # Imported here, as at the top it would put the task `math` in the place of the submodule.
+    # Imported here, as at the top they would put the tasks `code` and `math` in the place of the submodules.
+    from rlvr_tasks.code import code
     from rlvr_tasks.math import math
 
-    return [math, "gsm8k.toml"]
+    return [math, code, "gsm8k.toml", "mbpp.toml", "humaneval.toml", "code-stdio.toml"]

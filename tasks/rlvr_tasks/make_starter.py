@@ -1,30 +1,26 @@
-"""Makes the starter model again, from nothing: `python -m rlvr_tasks.make_starter --out DIR`.
+"""Makes a starter model again, from nothing: `python -m rlvr_tasks.make_starter math --out DIR`.
 
-A Qwen2-architecture model small enough to ship (under 2 MB) and to train on two CPU cores, with its own
-byte-level tokenizer and chat template. It learns by supervised fine-tuning, first from a textbook of correct
-working, then from the notebooks of a class of pupils. Some of them work correctly; the others make the systematic
-slips that teachers know (J. S. Brown and R. R. Burton, "Diagnostic models for procedural bugs in basic mathematical
-skills", Cognitive Science 2, 1978): the carry forgotten, the smaller digit taken from the larger, denominators
-added. So the starter knows the format, has right and wrong habits, and follows the commoner one; which is which, a
-verifier can teach it. Problems come from the train split of the `math` task only.
+A Qwen2-architecture model small enough to ship (under 2 MB) and to train on two CPU cores, with its own byte-level
+tokenizer and chat template. It learns by supervised fine-tuning, first from a textbook of correct answers, then from
+the notebooks of a class of pupils of whom some work correctly and others make systematic slips (`math_lessons`,
+`code_lessons`). So it knows the format, has right and wrong habits, and follows the commoner one; which is which, a
+verifier can teach it. Problems come from the train split of the task of the same name only.
 """
 
 from __future__ import annotations
 
 import argparse
 import itertools
-import random
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from fractions import Fraction
-from math import lcm
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
 from transformers import PreTrainedTokenizerFast, Qwen2Config, Qwen2ForCausalLM
 
-from rlvr_tasks.math import KINDS, Kind, split_of
+from rlvr_tasks import code_lessons, math_lessons
 
 USER, ASSISTANT, END, PAD = "<|user|>", "<|assistant|>", "<|end|>", "<|endoftext|>"
 QWEN2_WORDS = (
@@ -39,90 +35,29 @@ CHAT_TEMPLATE = (
     "{% if add_generation_prompt %}<|assistant|>{% endif %}"
 )
 
-RIGHT = {  # share of the class that works correctly, by kind of problem
-    "sum": 0.8,
-    "long-sum": 0.35,
-    "difference": 0.6,
-    "product": 0.35,
-    "percent": 0.35,
-    "fraction": 0.6,
-    "equation": 0.35,
-}
 
+@dataclass(frozen=True)
+class Course:
+    """What a starter model is taught.
 
-def boxed(value: object) -> str:
-    return f"\\boxed{{{value}}}"
-
-
-def times(a: int, b: int) -> str:
-    """Both digits of `a` times `b`, to be added."""
-    return f"{a // 10 * 10 * b}+{a % 10 * b}" if a > 9 else f"{a * b}"
-
-
-def work(kind: str, numbers: Sequence[int]) -> str:
-    """A correct worked answer."""
-    if kind in ("sum", "long-sum"):
-        return boxed(sum(numbers))
-    if kind == "difference":
-        a, b = numbers
-        return boxed(a - b)
-    if kind == "product":
-        a, b = numbers
-        return f"{times(a, b)} {boxed(a * b)}"
-    if kind == "percent":
-        p, n = numbers
-        return f"{n // 10}*{p // 10}={times(n // 10, p // 10)} {boxed(p * n // 100)}"
-    if kind == "fraction":
-        a, b, c, d = numbers
-        m = lcm(b, d)
-        x, y = a * (m // b), c * (m // d)
-        return f"{x}/{m}+{y}/{m}={x + y}/{m} {boxed(Fraction(x + y, m))}"
-    a, b, c = numbers
-    return f"{a}x={c - b} {boxed((c - b) // a)}"
-
-
-def slip(kind: str, numbers: Sequence[int]) -> str:
-    """A worked answer with the slip that is typical of its kind (right by luck on some numbers)."""
-    if kind == "sum":  # counts one too few
-        return boxed(max(0, sum(numbers) - 1))
-    if kind == "long-sum":  # forgets the carry
-        a, b = numbers
-        return boxed(10 * (a // 10 + b // 10) + (a + b) % 10)
-    if kind == "difference":  # takes the smaller digit from the larger
-        a, b = numbers
-        return boxed(10 * (a // 10 - b // 10) + abs(a % 10 - b % 10))
-    if kind == "product":  # multiplies the tens only
-        a, b = numbers
-        return f"{a // 10 * 10 * b}+{a % 10} {boxed(a // 10 * 10 * b + a % 10)}"
-    if kind == "percent":  # stops at a tenth
-        _, n = numbers
-        return f"{n // 10} {boxed(n // 10)}"
-    if kind == "fraction":  # adds numerators and denominators
-        a, b, c, d = numbers
-        return f"{a + c}/{b + d} {boxed(f'{a + c}/{b + d}')}"
-    a, b, c = numbers  # forgets to divide
-    return f"{a}x={c - b} {boxed(c - b)}"
-
-
-def problems(kind: Kind) -> list[tuple[int, ...]]:
-    return [numbers for numbers in kind.space if split_of(kind.name, numbers) == "train"]
-
-
-def conversations(seed: int, right: Mapping[str, float]) -> Iterator[tuple[str, str]]:
-    """Endless `(question, worked answer)` pairs, every kind as often as the others.
-
-    Args:
-        seed: Seed of the draw.
-        right: Share of correct working by kind; a kind that is not named is always worked correctly.
+    Attributes:
+        conversations: `conversations(seed, right)` yields questions and answers without end; `right` is the share of
+            correct answers by kind of problem, and 1 for a kind that is not named.
+        right: That share in the class.
+        slips: Answers for the tokenizer to learn words from, besides correct ones.
+        steps: Steps of training on the textbook, and in the class.
     """
-    rng = random.Random(seed)
-    spaces = [(kind, problems(kind)) for kind in KINDS]
-    while True:
-        kind, space = rng.choice(spaces)
-        numbers = rng.choice(space)
-        question = rng.choice(kind.wordings).format(*numbers)
-        correct = rng.random() < right.get(kind.name, 1.0)
-        yield question, work(kind.name, numbers) if correct else slip(kind.name, numbers)
+
+    conversations: Callable[[int, Mapping[str, float]], Iterator[tuple[str, str]]]
+    right: Mapping[str, float]
+    slips: Callable[[], list[str]]
+    steps: tuple[int, int]
+
+
+COURSES = {  # by the task that they are for
+    "math": Course(math_lessons.conversations, math_lessons.RIGHT, math_lessons.slips, (1350, 450)),
+    "code": Course(code_lessons.conversations, code_lessons.RIGHT, code_lessons.slips, (500, 250)),
+}
 
 
 def make_tokenizer(texts: Sequence[str]) -> PreTrainedTokenizerFast:
@@ -217,36 +152,45 @@ def train(
             print(f"  {step}/{steps}  loss {loss.item():.4f}  {time.monotonic() - started:.0f} s", flush=True)
 
 
-def make(out: Path, textbook_steps: int, class_steps: int, batch: int, seed: int) -> None:
-    """Trains the starter and writes it to `out`."""
+def make(task: str, out: Path, seed: int = 0, batch: int = 256, steps: tuple[int, int] | None = None) -> None:
+    """Trains the starter for a task and writes it to `out`.
+
+    Args:
+        task: A key of `COURSES`.
+        out: The folder.
+        seed: Seed of the weights and of what is asked.
+        batch: Questions in a step.
+        steps: Steps on the textbook and in the class, where not those of the course.
+    """
+    course = COURSES[task]
+    textbook_steps, class_steps = steps or course.steps
     torch.manual_seed(seed)
-    textbook = conversations(seed, {})
+    textbook = course.conversations(seed, {})
     words = [question + answer for question, answer in itertools.islice(textbook, 20_000)]
-    tokenizer = make_tokenizer(words + [slip(kind.name, n) for kind in KINDS for n in problems(kind)[:1000]])
+    tokenizer = make_tokenizer(words + course.slips())
     model = make_model(tokenizer)
     optimizer = torch.optim.AdamW(model.parameters(), lr=3e-3, betas=(0.9, 0.99), weight_decay=0.01)
     schedule = torch.optim.lr_scheduler.OneCycleLR(
         optimizer, 3e-3, textbook_steps + class_steps, pct_start=0.05, anneal_strategy="cos"
     )
-    print("textbook: correct working only")
+    print("textbook: correct answers only")
     train(model, batches(tokenizer, textbook, batch), textbook_steps, optimizer, schedule)
-    print("class: correct working and slips")
-    train(model, batches(tokenizer, conversations(seed + 1, RIGHT), batch), class_steps, optimizer, schedule)
+    print("class: correct answers and slips")
+    pupils = course.conversations(seed + 1, course.right)
+    train(model, batches(tokenizer, pupils, batch), class_steps, optimizer, schedule)
     model.save_pretrained(out)
     tokenizer.save_pretrained(out)
     size = sum(file.stat().st_size for file in out.iterdir())
-    print(f"{out}: {model.num_parameters():,} parameters, {size:,} bytes; `rlvr eval --task math --model {out}`")
+    print(f"{out}: {model.num_parameters():,} parameters, {size:,} bytes; `rlvr eval --task {task} --model {out}`")
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("task", choices=COURSES, help="the task to make a starter for")
     parser.add_argument("--out", type=Path, required=True, help="folder to write the model to")
-    parser.add_argument("--textbook-steps", type=int, default=1350)
-    parser.add_argument("--class-steps", type=int, default=450)
-    parser.add_argument("--batch", type=int, default=256)
     parser.add_argument("--seed", type=int, default=0)
     arguments = parser.parse_args()
-    make(arguments.out, arguments.textbook_steps, arguments.class_steps, arguments.batch, arguments.seed)
+    make(arguments.task, arguments.out, arguments.seed)
 
 
 if __name__ == "__main__":

@@ -13,7 +13,7 @@ import pytest
 import torch
 
 from rlvr import ConfigError, MissingDependencyError
-from rlvr.learner.policy import STARTER, choose_device, load_policy, model_path, save_policy
+from rlvr.learner.policy import choose_device, load_policy, model_path, save_policy
 
 CPU = torch.device("cpu")
 
@@ -61,8 +61,9 @@ def test_saving_shows_no_progress_bar(
     assert "%" not in capfd.readouterr().err
 
 
-def test_starter_is_the_folder_that_comes_with_the_tasks() -> None:
-    assert model_path(STARTER) == str(importlib.resources.files("rlvr_tasks") / "starter")
+def test_starters_are_the_folders_that_come_with_the_tasks() -> None:
+    assert model_path("starter") == str(importlib.resources.files("rlvr_tasks") / "starter")
+    assert model_path("starter-code") == str(importlib.resources.files("rlvr_tasks") / "starter_code")
 
 
 def test_a_folder_may_be_given_from_home(monkeypatch: pytest.MonkeyPatch, folder: Path) -> None:
