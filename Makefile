@@ -1,21 +1,27 @@
 # Two commands for a machine that has only git, Python (3.11 or later) and make:
 #   make train    environment, install, then `rlvr train --task math`; ARGS='--seed 1' is passed on
 #   make test     environment, install with the test extras, then linters, types and tests
+# With CI=true, as continuous integration sets it, `make test` first installs and starts a container engine and builds the
+# sandbox image, and tests that need them fail where they would else be skipped.
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
-.PHONY: train test bench bench-math clean
+.PHONY: train test sandbox bench bench-math clean
 
 train: $(VENV)/.train
 	$(BIN)/rlvr train --task math $(ARGS)
 
-test: $(VENV)/.test
+test: $(VENV)/.test $(if $(filter-out 0 false no off,$(CI)),sandbox)
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
 	$(BIN)/pytest $(ARGS)
+
+sandbox: $(VENV)/.test
+	$(BIN)/rlvr sandbox setup --yes
+	$(BIN)/rlvr sandbox build
 
 bench: $(VENV)/.bench
 	$(BIN)/python benchmarks/vs_trl.py $(ARGS)

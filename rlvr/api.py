@@ -1,7 +1,7 @@
 """One call for scripts and tests: verify a completion, on a scorer that all callers share.
 
 The scorer starts on first use with one worker, takes on others when there is a backlog, and is closed at
-exit.
+exit. Its settings come from the environment, such as `RLVR_SCORER_TIMEOUT` or `RLVR_SANDBOX_IMAGE`.
 """
 
 from __future__ import annotations
@@ -10,8 +10,10 @@ import os
 import threading
 from collections.abc import Iterable, Mapping
 from concurrent.futures import Future
+from dataclasses import asdict
 from typing import Any
 
+from rlvr.config import from_environment, resolve
 from rlvr.errors import UsageError
 from rlvr.registry import VerifierSpec, registry
 from rlvr.scoring import Scorer
@@ -116,7 +118,20 @@ def _scorer() -> Scorer:
     global _shared
     old = _shared
     if old is None or old.outdated or old.registry is not registry():
-        _shared = Scorer(eager=False)
+        settings = {
+            name: text
+            for name, text in from_environment(os.environ).items()
+            if name.startswith(("scorer.", "sandbox.")) and name != "scorer.missing_limit"
+        }
+        config = resolve([("environment", settings)]).config
+        _shared = Scorer(
+            workers=config.scorer.workers,
+            timeout=config.scorer.timeout,
+            memory_mb=config.scorer.memory_mb,
+            sandbox=config.scorer.sandbox,
+            sandbox_options=asdict(config.sandbox),
+            eager=False,
+        )
         if old is not None and not old.pending:
             old.close()
     assert _shared is not None

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import random
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -15,7 +15,7 @@ from accelerate import Accelerator
 from accelerate.state import AcceleratorState
 from accelerate.utils import set_seed
 
-from rlvr.config import ScorerConfig, TrainConfig
+from rlvr.config import SandboxConfig, ScorerConfig, TrainConfig
 from rlvr.errors import ConfigError, DataError
 from rlvr.learner import checkpoint
 from rlvr.learner.batch import Batch
@@ -95,7 +95,7 @@ def assemble(config: TrainConfig) -> Parts:
     if not train_samples:
         raise DataError(f"the train split of `{task.name}` is empty", f"`rlvr tasks show {task.name}` prints it")
     device = choose_device(config.device)
-    scorer = make_scorer(config.scorer)  # its workers start while the model loads
+    scorer = make_scorer(config.scorer, config.sandbox)  # its workers start while the model loads
     try:
         scorer.check(task.verifier, task.verifier_options)
         set_seed(config.seed)
@@ -176,14 +176,15 @@ def held_out(task: Task, limit: int) -> list[Sample]:
     return found[:limit] if limit else found
 
 
-def make_scorer(config: ScorerConfig) -> Scorer:
-    """A scorer with the settings of `config` and the plugins that are loaded here."""
+def make_scorer(config: ScorerConfig, sandbox: SandboxConfig) -> Scorer:
+    """A scorer with these settings and the plugins that are loaded here."""
     return Scorer(
         workers=config.workers,
         timeout=config.timeout,
         memory_mb=config.memory_mb,
         plugins=registry().plugin_files,
         sandbox=config.sandbox,
+        sandbox_options=asdict(sandbox),
     )
 
 

@@ -59,7 +59,18 @@ class ScorerConfig:
         low=0,
         high=1,
     )
-    sandbox: str = setting("", "Sandbox for verifiers that run code; empty takes the safe one if there is just one.")
+    sandbox: str = setting("", "Sandbox for verifiers that run code; empty takes the safest that runs here.")
+
+
+@dataclass(frozen=True)
+class SandboxConfig:
+    """What holds the code that a model wrote."""
+
+    image: str = setting("", "Image to run code in; empty takes the one that `rlvr sandbox build` makes.")
+    runtime: str = setting("", "OCI runtime of the engine, such as `runsc`; empty takes the engine's own.")
+    memory_mb: int = setting(768, "Memory of a container, for all of its processes, in MiB.", low=64)
+    cpus: float = setting(1.0, "Processors that a container may use.", low=0.1)
+    allow: tuple[str, ...] = setting((), "A limit that a container may lack, such as `swap`.")
 
 
 @dataclass(frozen=True)
@@ -126,6 +137,7 @@ class TrainConfig:
     plugin: tuple[str, ...] = setting((), "Plugin files to load.")
     sampler: SamplerConfig = field(default_factory=SamplerConfig)
     scorer: ScorerConfig = field(default_factory=ScorerConfig)
+    sandbox: SandboxConfig = field(default_factory=SandboxConfig)
     reward: RewardConfig = field(default_factory=RewardConfig)
     learner: LearnerConfig = field(default_factory=LearnerConfig)
     eval: EvalConfig = field(default_factory=EvalConfig)

@@ -48,7 +48,10 @@ DISABLE = "RLVR_DISABLE_PLUGINS"
 
 _NOT_OPTIONS = {"name", "prompt", "answer"}  # `rlvr.verify` has its own use for these keywords
 _FLAGS = {"debug", "help", "json", "plugin", "sandbox", "timeout", "version"}
-"""Flags of `rlvr verify`, which could not pass references or options on under these names."""
+"""Flags of `rlvr verify`, which could not pass references or options on under these names.
+
+An option may be called `timeout`: the flag goes to the verifier then.
+"""
 
 
 # What the decorators make
@@ -69,6 +72,7 @@ class VerifierSpec:
         options: Its keyword-only parameters with their defaults.
         origin: Who registered it.
         gold: What a perfect completion for a sample looks like; None takes the answer as it stands.
+        spoil: What a nearly perfect one that is wrong looks like, or None for a sample that it cannot spoil.
     """
 
     name: str
@@ -81,6 +85,7 @@ class VerifierSpec:
     options: Mapping[str, Any] = field(default_factory=dict)
     origin: str = ""
     gold: Callable[[Sample], str] | None = None
+    spoil: Callable[[Sample], str | None] | None = None
 
     def __call__(self, completion: Completion, sample: Sample, *args: Any, **options: Any) -> Verdict | bool | float:
         return self.fn(completion, sample, *args, **options)
@@ -111,21 +116,36 @@ class ShaperSpec:
 
 @dataclass(frozen=True, eq=False)
 class SandboxSpec:
-    """A factory of sandboxes. `safe` says whether untrusted code may run in what it makes."""
+    """A factory of sandboxes.
+
+    Attributes:
+        name: How settings call it.
+        fn: The factory.
+        summary: One line for listings.
+        safe: Whether untrusted code may run in what it makes.
+        ready: Raises `MissingDependencyError` when this machine cannot run it; None when it always can.
+        options: The factory's keyword-only parameters and their defaults.
+        origin: Who registered it.
+    """
 
     name: str
-    fn: Callable[[], Sandbox]
+    fn: Callable[..., Sandbox]
     summary: str = ""
     safe: bool = True
+    ready: Callable[[], None] | None = None
+    options: Mapping[str, Any] = field(default_factory=dict)
     origin: str = ""
 
-    def __call__(self) -> Sandbox:
+    def __call__(self, settings: Mapping[str, Any] | None = None) -> Sandbox:
         """A new sandbox; the caller closes it.
+
+        Args:
+            settings: Options of sandboxes by name; those that the factory does not take are left out.
 
         Raises:
             PluginError: If the factory returned something that is not a sandbox.
         """
-        made = self.fn()
+        made = self.fn(**{name: value for name, value in (settings or {}).items() if name in self.options})
         if not isinstance(made, Sandbox):
             raise PluginError(
                 f"the sandbox `{self.name}` ({self.origin}) made a `{type(made).__name__}`, not a sandbox",
@@ -140,6 +160,7 @@ def verifier(
     timeout: float | None = None,
     reference: Sequence[str] = (),
     gold: Callable[[Sample], str] | None = None,
+    spoil: Callable[[Sample], str | None] | None = None,
 ) -> Callable[[Callable[..., Verdict | bool | float]], VerifierSpec]:
     """Makes a verifier of a function `(completion, sample)` or `(completion, sample, sandbox)`.
 
@@ -151,6 +172,8 @@ def verifier(
         reference: Names that `rlvr.verify` must be given, such as `("answer",)`.
         gold: Writes a perfect completion for a sample, for `rlvr tasks check`; without it, the sample's answer
             as text is one.
+        spoil: Writes a completion that is nearly perfect and wrong, which must fail in `rlvr tasks check`; None where
+            it knows none for a sample.
 
     Raises:
         PluginError: If the name, an argument or the function's parameters do not fit.
@@ -165,6 +188,8 @@ def verifier(
         raise PluginError(f"verifier `{name}`: `timeout` is `{timeout!r}`", "give seconds above 0, or leave it out")
     if gold is not None and not callable(gold):
         raise PluginError(f"verifier `{name}`: `gold` is `{gold!r}`", "give a function `(sample) -> str`")
+    if spoil is not None and not callable(spoil):
+        raise PluginError(f"verifier `{name}`: `spoil` is `{spoil!r}`", "give a function `(sample) -> str`")
 
     def decorate(fn: Callable[..., Verdict | bool | float]) -> VerifierSpec:
         positional, options = _parameters("verifier", name, fn)
@@ -174,7 +199,7 @@ def verifier(
                 "take `(completion, sample)`, and `sandbox` third if it runs code; options are keyword-only",
             )
         for option in options:
-            if option in _FLAGS:
+            if option in _FLAGS - {"timeout"}:
                 raise PluginError(f"verifier `{name}`: the option `{option}` is a flag of `rlvr verify`", "rename it")
             if option in _NOT_OPTIONS or option in reference:
                 raise PluginError(
@@ -192,6 +217,7 @@ def verifier(
             wants_sandbox=len(positional) == 3,
             options=options,
             gold=gold,
+            spoil=spoil,
         )
 
     return decorate
@@ -214,23 +240,31 @@ def shaper(name: str) -> Callable[[Callable[[Verdict, Completion], float]], Shap
     return decorate
 
 
-def sandbox(name: str, *, safe: bool = True) -> Callable[[Callable[[], Sandbox]], SandboxSpec]:
-    """Makes a sandbox of a function (or class) without parameters that returns one.
+def sandbox(
+    name: str, *, safe: bool = True, ready: Callable[[], None] | None = None
+) -> Callable[[Callable[..., Sandbox]], SandboxSpec]:
+    """Makes a sandbox of a function (or class) that returns one.
+
+    Its parameters are options: keyword-only, each with a default. It is given those of the settings `sandbox.*` whose
+    names it has.
 
     Args:
         name: Lower-case words joined by hyphens.
         safe: Whether it holds untrusted code. One that is not safe is only used when asked for by name.
+        ready: Called before it is chosen; raises `MissingDependencyError` when this machine cannot run it.
 
     Raises:
         PluginError: If the name or the factory's parameters do not fit.
     """
     _check_name("sandbox", name)
 
-    def decorate(fn: Callable[[], Sandbox]) -> SandboxSpec:
+    def decorate(fn: Callable[..., Sandbox]) -> SandboxSpec:
         positional, options = _parameters("sandbox", name, fn)
-        if positional or options:
-            raise PluginError(f"sandbox `{name}`: its factory has parameters", "take none")
-        return SandboxSpec(name, fn, _first_line(inspect.getdoc(fn) or ""), safe)
+        if positional:
+            raise PluginError(
+                f"sandbox `{name}`: its factory takes ({', '.join(positional)})", "take keyword-only options or nothing"
+            )
+        return SandboxSpec(name, fn, _first_line(inspect.getdoc(fn) or ""), safe, ready, options)
 
     return decorate
 

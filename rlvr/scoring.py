@@ -92,7 +92,8 @@ class Scorer:
         timeout: Seconds of wall clock for one verification, where neither the verifier nor the caller says.
         memory_mb: Address space in MiB that a worker's verifications may take beyond the loaded worker.
         plugins: Plugin files, besides those that `load_plugin` has added.
-        sandbox: Sandbox for verifiers that run code; empty takes the only safe one there is.
+        sandbox: Sandbox for verifiers that run code; empty chooses a safe one when the first such verifier comes.
+        sandbox_options: Options of the sandbox, by name.
         eager: Start all workers now. Otherwise one starts now and others when requests have to wait.
 
     Raises:
@@ -109,6 +110,7 @@ class Scorer:
         memory_mb: int = 2048,
         plugins: Sequence[str | os.PathLike[str]] = (),
         sandbox: str = "",
+        sandbox_options: Mapping[str, Any] | None = None,
         eager: bool = True,
     ) -> None:
         if workers < 0 or memory_mb <= 0:
@@ -117,7 +119,9 @@ class Scorer:
         self.timeout = _checked_timeout(timeout)
         self.memory_mb = memory_mb
         self.registry = _registry_with(plugins)
-        self.sandbox = self.registry.sandbox(sandbox).name if sandbox else _only_safe(self.registry)
+        self.sandbox = self.registry.sandbox(sandbox).name if sandbox else ""
+        self.sandbox_options = dict(sandbox_options or {})
+        self._sandbox_ready = False
         self._pid = os.getpid()
         self._numbers = itertools.count()
         self._lock = threading.Lock()
@@ -244,18 +248,11 @@ class Scorer:
                 known = ", ".join(f"`{name}`" for name in spec.options) or "none"
                 hint = f"did you mean `{near}`? Known: {known}" if near else f"known: {known}"
                 raise ConfigError(f"the verifier `{spec.name}` has no option `{option}`", hint)
-        if spec.wants_sandbox and not self.sandbox:
-            safe = _safe(self.registry)
-            if safe:
-                listed = ", ".join(f"`{name}`" for name in safe)
-                raise ConfigError(
-                    f"the verifier `{spec.name}` runs code, and there are several safe sandboxes: {listed}",
-                    "name one with the setting `scorer.sandbox`",
-                )
-            raise MissingDependencyError(
-                f"the verifier `{spec.name}` runs code, and there is no safe sandbox to run it in",
-                "install a plugin that brings one, or name one with the setting `scorer.sandbox`",
-            )
+        if spec.wants_sandbox and not self._sandbox_ready:
+            with self._lock:
+                if not self._sandbox_ready:
+                    self.sandbox = _ready_sandbox(self.registry, spec, self.sandbox)
+                    self._sandbox_ready = True
 
     def _request(
         self,
@@ -271,7 +268,8 @@ class Scorer:
             seconds = self.timeout if spec.timeout is None else spec.timeout
         number = next(self._numbers)
         try:
-            line = pack_request(number, spec.name, seconds, completion, sample, options)
+            sandbox = self.sandbox if spec.wants_sandbox else ""
+            line = pack_request(number, spec.name, seconds, completion, sample, options, sandbox)
         except (TypeError, ValueError, OverflowError, RecursionError) as error:
             raise UsageError(
                 f"sample `{sample.id}` cannot go to the verifier `{spec.name}`: {error}",
@@ -364,7 +362,7 @@ class Scorer:
             self._backlog_since = math.inf
         while self._missing() and now >= self._hire_after:
             try:
-                worker = _Worker(self.registry.plugin_files, self.sandbox, self.memory_mb)
+                worker = _Worker(self.registry.plugin_files, self.sandbox_options, self.memory_mb)
             except OSError as error:
                 self._note_failure(f"no worker can be started: {error}")
                 self._hire_after = now + RETRY_SECONDS
@@ -618,12 +616,13 @@ class _Worker:
         since, deadline: When the head's clock started, and when it runs out.
     """
 
-    def __init__(self, plugins: Sequence[str], sandbox: str, memory_mb: int) -> None:
+    def __init__(self, plugins: Sequence[str], sandbox_options: Mapping[str, Any], memory_mb: int) -> None:
         self.line: collections.deque[_Request] = collections.deque()
         self.ready = self.tried = self.doomed = self.recalled = False
         self.events = selectors.EVENT_READ
         self.inbox = bytearray()
-        self.outbox = bytearray(pack({"plugins": list(plugins), "sandbox": sandbox, "memory_mb": memory_mb}))
+        setup = {"plugins": list(plugins), "sandbox_options": dict(sandbox_options), "memory_mb": memory_mb}
+        self.outbox = bytearray(pack(setup))
         self.link, theirs = socket.socketpair()
         with theirs:
             try:
@@ -712,14 +711,47 @@ def _registry_with(plugins: Iterable[str | os.PathLike[str]]) -> Registry:
     return Registry.load([*known.plugin_files, *plugins]) if plugins else known
 
 
-def _safe(known: Registry) -> list[str]:
-    return [name for name, spec in known.sandboxes.items() if spec.safe]
+def _ready_sandbox(known: Registry, spec: VerifierSpec, name: str) -> str:
+    """The sandbox for a verifier that runs code: the one that was named, else the first of ours that this machine can
+    run, else the only safe one of the plugins.
 
-
-def _only_safe(known: Registry) -> str:
-    """The safe sandbox; empty when there is none, or more than one to choose from."""
-    safe = _safe(known)
-    return safe[0] if len(safe) == 1 else ""
+    Raises:
+        ConfigError: There are several of plugins to choose from.
+        MissingDependencyError: The one that was named cannot run here, or there is none.
+    """
+    if name:
+        ready = known.sandbox(name).ready
+        if ready is not None:
+            ready()
+        return name
+    obstacles: list[MissingDependencyError] = []
+    ladder = [found for found in known.sandboxes.values() if found.safe and found.ready is not None]
+    for found in ladder:
+        assert found.ready is not None
+        try:
+            found.ready()
+        except MissingDependencyError as error:
+            obstacles.append(error)
+            continue
+        if obstacles:
+            print(f"note: code runs in the sandbox `{found.name}`: {found.summary}", file=sys.stderr)
+            print("".join(f"note: {error.message}; {error.hint}\n" for error in obstacles), end="", file=sys.stderr)
+        return found.name
+    others = [found.name for found in known.sandboxes.values() if found.safe and found not in ladder]
+    if len(others) == 1:
+        return others[0]
+    if others:
+        listed = ", ".join(f"`{other}`" for other in others)
+        raise ConfigError(
+            f"the verifier `{spec.name}` runs code, and there are several safe sandboxes: {listed}",
+            "name one with the setting `scorer.sandbox`",
+        )
+    first = obstacles[0] if obstacles else None
+    raise MissingDependencyError(
+        f"the verifier `{spec.name}` runs code, and there is no safe sandbox to run it in"
+        + (": " + "; ".join(error.message for error in obstacles) if obstacles else ""),
+        first.hint if first else "install a plugin that brings one, or name one with the setting `scorer.sandbox`",
+    )
 
 
 _living: weakref.WeakSet[Scorer] = weakref.WeakSet()

@@ -99,7 +99,13 @@ def pack(message: Any) -> bytes:
 
 
 def pack_request(
-    number: int, verifier: str, timeout: float, completion: Completion, sample: Sample, options: Mapping[str, Any]
+    number: int,
+    verifier: str,
+    timeout: float,
+    completion: Completion,
+    sample: Sample,
+    options: Mapping[str, Any],
+    sandbox: str = "",
 ) -> bytes:
     """The line that asks for one verification, put together in half the time that encoding a list takes.
 
@@ -114,7 +120,7 @@ def pack_request(
         f"[{number},{_quote(verifier)},{timeout!r},"
         f'[{_json(completion.text)},"{ids}","{logprobs}",{_quote(completion.finish_reason)}],'
         f"[{_json(sample.id)},{_json(sample.prompt)},{_json(sample.answer)},{_json(dict(sample.meta))}],"
-        f"{_json(dict(options))}]\n"
+        f"{_json(dict(options))},{_quote(sandbox)}]\n"
     ).encode()
 
 
@@ -258,14 +264,14 @@ def receive(link: socket.socket, buffer: bytearray) -> Iterator[Any]:
 
 
 class Bench:
-    """What a worker holds between requests: the registry, the sandbox, the limits."""
+    """What a worker holds between requests: the registry, its sandboxes, the limits."""
 
-    def __init__(self, plugins: list[str], sandbox: str, memory_mb: int) -> None:
+    def __init__(self, plugins: list[str], sandbox_options: dict[str, Any], memory_mb: int) -> None:
         from rlvr.registry import Registry
 
         self.registry: Registry = Registry.load(plugins)
-        self.sandbox_name = sandbox
-        self.sandbox: Sandbox | None = None
+        self.sandbox_options = sandbox_options
+        self.sandboxes: dict[str, Sandbox] = {}
         self.memory_mb = memory_mb
         self.start = address_space()
         self.start_peak = peak_memory()
@@ -274,12 +280,12 @@ class Bench:
 
     def answer(self, request: list[Any]) -> bytes:
         """The line that answers one request: `[id, status, score, detail, parts, duration, retire]`."""
-        number, name, timeout, completion, sample, options = request
+        number, name, timeout, completion, sample, options, sandbox = request
         spec = self.registry.verifiers.get(name)
         if spec is None:  # an installed plugin that only fails in here
             return self.line(number, Verdict.error(f"the worker has no verifier `{name}`"), 0.0)
         start = time.perf_counter()
-        verdict = self.run(spec, completion, sample, options)
+        verdict = self.run(spec, completion, sample, options, sandbox)
         duration = time.perf_counter() - start
         if duration > timeout:  # the scorer may have been too busy to look at its clock
             verdict = Verdict.timeout(f"`{name}` took {duration:.3g} s, past its clock of {timeout:g} s")
@@ -302,12 +308,12 @@ class Bench:
             f'[{number},"{verdict.status}",{verdict.score!r},{_quote(detail)},{_facts(parts)},{duration!r},{retired}]\n'
         ).encode()
 
-    def run(self, spec: VerifierSpec, completion: list[Any], sample: list[Any], options: Any) -> Verdict:
+    def run(self, spec: VerifierSpec, completion: list[Any], sample: list[Any], options: Any, sandbox: str) -> Verdict:
         """Calls the verifier; whatever it does short of ending the process becomes a verdict."""
         try:
             arguments: list[Any] = [unpack_completion(completion), Sample(*sample)]
             if spec.wants_sandbox:
-                arguments.append(self.open_sandbox())
+                arguments.append(self.open_sandbox(sandbox))
             return as_verdict(spec.fn(*arguments, **options))
         except MemoryError:
             return Verdict.error(f"{who(spec)} ran out of its memory limit of {self.memory_mb} MiB")
@@ -316,10 +322,10 @@ class Bench:
         except BaseException as error:  # SystemExit and KeyboardInterrupt are no different here
             return Verdict.error(f"{who(spec)} raised {describe(error)}", {"traceback": own_traceback(error)})
 
-    def open_sandbox(self) -> Sandbox:
-        if self.sandbox is None:
-            self.sandbox = self.registry.sandbox(self.sandbox_name)()
-        return self.sandbox
+    def open_sandbox(self, name: str) -> Sandbox:
+        if name not in self.sandboxes:
+            self.sandboxes[name] = self.registry.sandbox(name)(self.sandbox_options)
+        return self.sandboxes[name]
 
     def bloated(self) -> bool:
         """Whether an ended verification left behind half of the limit, which the next ones would lack."""
@@ -327,8 +333,8 @@ class Bench:
         return peak_memory() > self.start_peak + half and address_space() > self.start + half
 
     def close(self) -> None:
-        if self.sandbox is not None:
-            self.sandbox.close()
+        for sandbox in self.sandboxes.values():
+            sandbox.close()
 
 
 class Unusable(Exception):

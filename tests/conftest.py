@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from typing import Any
 
 import pytest
@@ -94,3 +96,20 @@ def accelerator() -> Iterator[Any]:
     AcceleratorState._reset_state(reset_partial_state=True)
     yield Accelerator(cpu=True, mixed_precision="no")
     AcceleratorState._reset_state(reset_partial_state=True)
+
+
+@pytest.fixture(scope="session")
+def needs_docker() -> None:
+    """For tests that need a container engine and the sandbox image: skipped without them, a failure where CI is set."""
+    from rlvr_sandboxes.engine import client
+    from rlvr_sandboxes.image import require
+
+    from rlvr import MissingDependencyError
+
+    try:
+        with closing(client()) as engine:
+            require(engine)
+    except MissingDependencyError as error:
+        if os.environ.get("CI", "").lower() in ("", "0", "false", "no", "off"):
+            pytest.skip(f"{error.message}: {error.hint}")
+        pytest.fail(f"{error.message}: {error.hint}")

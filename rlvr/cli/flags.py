@@ -7,12 +7,14 @@ import os
 import re
 import typing
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict
 from typing import Annotated, Any
 
 from cyclopts import Group, Parameter, Token
 
-from rlvr.config import ALGORITHMS, Layer, Leaf, ScorerConfig, TrainConfig, from_environment, leaves, resolve
+from rlvr.config import ALGORITHMS, Layer, Leaf, TrainConfig, from_environment, leaves, resolve
 from rlvr.errors import ConfigError
+from rlvr.scoring import Scorer
 
 Json = Annotated[bool, Parameter(name="--json", help="Print JSON.", negative=())]
 Plugin = Annotated[
@@ -40,15 +42,29 @@ def flag(name: str) -> str:
 
 
 SCORER_FLAGS: dict[str, tuple[str, ...]] = {
-    name: (flag(name),) for name in leaves() if name.startswith("scorer.") and name != "scorer.missing_limit"
+    name: ("--sandbox", flag(name)) if name == "scorer.sandbox" else (flag(name),)
+    for name in leaves()
+    if name.startswith(("scorer.", "sandbox.")) and name != "scorer.missing_limit"
 }
 """Those of a scorer on its own; how many verdicts may be missing is a run's business."""
 
 
-def scorer_config(flags: Layer) -> ScorerConfig:
-    """How to verify outside a run: the scorer's settings from flags and the environment."""
-    environment = {name: text for name, text in from_environment(os.environ).items() if name.startswith("scorer.")}
-    return resolve([("environment", environment), ("flag", flags)]).config.scorer
+def open_scorer(flags: Layer, workers: int | None = None) -> Scorer:
+    """A scorer outside a run, with the settings of flags and environment.
+
+    Args:
+        flags: Settings by dotted name.
+        workers: How many workers, whatever the settings say.
+    """
+    environment = {name: text for name, text in from_environment(os.environ).items() if name in SCORER_FLAGS}
+    config = resolve([("environment", environment), ("flag", flags)]).config
+    return Scorer(
+        workers=config.scorer.workers if workers is None else workers,
+        timeout=config.scorer.timeout,
+        memory_mb=config.scorer.memory_mb,
+        sandbox=config.scorer.sandbox,
+        sandbox_options=asdict(config.sandbox),
+    )
 
 
 def takes_settings(flags: Mapping[str, Sequence[str]]) -> Callable[[Callable[..., int]], Callable[..., int]]:

@@ -8,13 +8,12 @@ from typing import Annotated, Any
 
 from cyclopts import App, Parameter
 
-from rlvr.cli.flags import FLAGS, SCORER_FLAGS, Data, Json, Plugin, scorer_config, takes_settings
+from rlvr.cli.flags import FLAGS, SCORER_FLAGS, Data, Json, Plugin, open_scorer, takes_settings
 from rlvr.cli.output import facts, say, say_json, table
 from rlvr.cli.verifiers import broken_json, load, note_broken
 from rlvr.config import Layer
 from rlvr.errors import UsageError
 from rlvr.samples import samples
-from rlvr.scoring import Scorer
 from rlvr.taskcheck import Offender, TaskCheck, check_task
 from rlvr.types import Message, Sample, Split, Task
 
@@ -26,7 +25,6 @@ OFFENDERS = 5
 
 CHECK_FLAGS = SCORER_FLAGS | {
     "scorer.timeout": ("--timeout", "--scorer.timeout"),
-    "scorer.sandbox": ("--sandbox", "--scorer.sandbox"),
 }
 
 
@@ -98,16 +96,13 @@ def check(
     """Prove that a task can tell right from wrong.
 
     On every problem of both splits, the gold answer must pass, and the gold answer of another problem and an empty
-    completion must fail. No id and no prompt may be in both splits. Exits 0 when all that holds, else 1 with the
-    first offenders.
+    completion must fail; so must a spoiled gold answer where the verifier can write one. No id and no prompt may be in
+    both splits. Exits 0 when all that holds, else 1 with the first offenders.
     """
     if limit < 0:
         raise UsageError(f"`--limit` is `{limit}`, but must be at least 0", "0 takes all")
     task = load(plugin).task(name, data)
-    config = scorer_config(settings)
-    with Scorer(
-        workers=config.workers, timeout=config.timeout, memory_mb=config.memory_mb, sandbox=config.sandbox
-    ) as scorer:
+    with open_scorer(settings) as scorer:
         found = check_task(task, scorer, limit)
     if json:
         say_json(check_json(found))
@@ -154,8 +149,10 @@ def chat(task: Task, sample: Sample) -> str:
 def findings(found: TaskCheck) -> list[str]:
     """What the check came to, in words."""
     if found.ok:
-        return [f"ok: every gold answer passes, {found.answers} different ones fail elsewhere, the splits are disjoint"]
-    lines = []
+        spoiled = sum(tally.problems for tally in found.tallies if tally.kind == "spoiled")
+        fail = f"{found.answers} different ones fail elsewhere" + (f", {spoiled} spoiled ones fail" if spoiled else "")
+        return [f"ok: every gold answer passes, {fail}, the splits are disjoint"]
+    lines = [] if found.tallies else ["not ok: there is no problem to check"]
     for tally in found.tallies:
         right = tally.passed if tally.kind == "gold" else tally.failed
         if not tally.ok and found.answers == 1 and tally.kind == "shuffled":

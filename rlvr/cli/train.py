@@ -15,7 +15,7 @@ from rlvr.errors import UsageError
 from rlvr.settings import resolve_run
 
 
-@takes_settings({name: (flag(name),) for name in leaves()})
+@takes_settings({name: (flag(name),) for name in leaves()} | {"scorer.sandbox": ("--sandbox", "--scorer.sandbox")})
 def train(
     settings: Layer,
     *,

@@ -10,11 +10,10 @@ from typing import Annotated, Any
 from cyclopts import Parameter
 
 from rlvr.cli.errors import ENVIRONMENT
-from rlvr.cli.flags import Json, Plugin, scorer_config
+from rlvr.cli.flags import Json, Plugin, open_scorer
 from rlvr.cli.output import say, say_json
 from rlvr.errors import UsageError, nearest
 from rlvr.registry import VerifierSpec, load_plugin, registry
-from rlvr.scoring import Scorer
 from rlvr.types import Completion, Sample, Status
 
 EXIT = {Status.PASSED: 0, Status.FAILED: 1}
@@ -57,10 +56,11 @@ def verify(
     values = {key: value_of(spec, key, text) for key, text in given.items()}
     check_names(spec, values, {*given, *(("prompt",) if prompt else ())})
     options = {key: value for key, value in values.items() if key in spec.options}
+    if timeout is not None and "timeout" in spec.options:
+        options["timeout"], timeout = timeout, None
     meta = {key: value for key, value in values.items() if key not in spec.options}
     sample = Sample("verify", prompt, meta.pop("answer", None), meta)
-    config = scorer_config({"scorer.sandbox": sandbox} if sandbox else {})
-    with Scorer(workers=1, timeout=config.timeout, memory_mb=config.memory_mb, sandbox=config.sandbox) as scorer:
+    with open_scorer({"scorer.sandbox": sandbox} if sandbox else {}, workers=1) as scorer:
         verdict = scorer.submit(name, Completion(text), sample, options, timeout).result()
     if json:
         say_json(

@@ -132,13 +132,14 @@ def test_a_third_parameter_asks_for_a_sandbox() -> None:
             "`k` has the name of a reference",
         ),
         (lambda: verifier("x", reference=["json"]), "the reference `json` is a flag of `rlvr verify`"),
-        (lambda: verifier("x")(lambda c, s, *, timeout=1: True), "the option `timeout` is a flag of `rlvr verify`"),
+        (lambda: verifier("x")(lambda c, s, *, json=1: True), "the option `json` is a flag of `rlvr verify`"),
         (lambda: verifier("x", reference="answer"), "`reference` must be a list of names"),
         (lambda: verifier("x", timeout=0), "`timeout` is `0`"),
         (lambda: verifier("x", timeout=float("nan")), "`timeout` is `nan`"),
         (lambda: verifier("x")(7), "a `int` cannot be called"),  # type: ignore[arg-type]
         (lambda: shaper("x")(lambda verdict: 1.0), "its parameters do not fit"),  # type: ignore[arg-type,misc]
-        (lambda: sandbox("x")(lambda image: None), "its factory has parameters"),  # type: ignore[arg-type,misc]
+        (lambda: sandbox("x")(lambda image: None), "its factory takes (image)"),  # type: ignore[arg-type,misc]
+        (lambda: sandbox("x")(lambda *, image: None), "the option `image` has no default"),  # type: ignore[arg-type,misc]
     ],
 )
 def test_decorators_refuse_what_cannot_work(make: Callable[[], Any], message: str) -> None:
@@ -195,7 +196,8 @@ def test_built_ins_come_through_the_hooks() -> None:
     assert {"math", "gsm8k"} <= set(found.tasks)
     assert {"binary", "partial"} <= set(found.shapers)
     assert found.task("gsm8k").source == "built-in"
-    assert found.sandboxes == {}
+    assert list(found.sandboxes) == ["docker", "bubblewrap", "unsafe-subprocess"]
+    assert [name for name, spec in found.sandboxes.items() if not spec.safe] == ["unsafe-subprocess"]
     assert found.broken == ()
 
 

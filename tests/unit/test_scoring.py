@@ -33,7 +33,7 @@ from rlvr import (
     scoring_worker,
 )
 from rlvr.errors import debugging
-from rlvr.registry import SandboxSpec
+from rlvr.registry import SandboxSpec, VerifierSpec
 from rlvr.scoring_worker import as_verdict
 
 HOSTILE = str(Path(__file__).parents[1] / "plugins" / "hostile.py")
@@ -526,18 +526,47 @@ def test_a_sandbox_is_opened_once_and_closed(tmp_path: Path) -> None:
     assert log.read_text() == "closed after 2"
 
 
-def test_code_needs_a_safe_sandbox(scorer: Scorer, monkeypatch: pytest.MonkeyPatch) -> None:
-    unsafe, safe = SandboxSpec("a", lambda: None, safe=False), SandboxSpec("b", lambda: None)  # type: ignore
-    assert scoring._only_safe(Registry(sandboxes={"a": unsafe})) == ""
-    assert scoring._only_safe(Registry(sandboxes={"a": unsafe, "b": safe})) == "b"
-    assert scoring._only_safe(Registry(sandboxes={"b": safe, "c": safe})) == ""
-    monkeypatch.setattr(scorer, "sandbox", "")
-    monkeypatch.setattr(scoring, "_safe", lambda known: [])
-    with pytest.raises(MissingDependencyError, match="`runs-code` runs code, and there is no safe sandbox"):
-        ask(scorer, "runs-code")
-    monkeypatch.setattr(scoring, "_safe", lambda known: ["b", "c"])
+def sandboxes(**ready: bool | None) -> Registry:
+    """Safe sandboxes by name: True runs here, False does not, None never says."""
+
+    def obstacle(name: str) -> Callable[[], None]:
+        def refuse() -> None:
+            raise MissingDependencyError(f"no {name}", f"install {name}")
+
+        return refuse
+
+    found = {
+        name: SandboxSpec(
+            name,
+            lambda: None,
+            ready=None if runs is None else (lambda: None) if runs else obstacle(name),  # type: ignore
+        )
+        for name, runs in ready.items()
+    }
+    return Registry(sandboxes={"unsafe": SandboxSpec("unsafe", lambda: None, safe=False), **found})  # type: ignore
+
+
+def test_the_first_safe_sandbox_that_runs_here_is_taken(capsys: pytest.CaptureFixture[str]) -> None:
+    spec = VerifierSpec("runs-code", lambda: None)  # type: ignore
+
+    def chosen(known: Registry, name: str = "") -> str:
+        return scoring._ready_sandbox(known, spec, name)
+
+    assert chosen(sandboxes(best=True, second=True)) == "best"
+    assert capsys.readouterr().err == ""
+    assert chosen(sandboxes(best=False, second=True)) == "second"
+    assert "code runs in the sandbox `second`" in (said := capsys.readouterr().err)
+    assert "no best; install best" in said  # a weaker one is never taken in silence
+    assert chosen(sandboxes(best=False, plugin=None)) == "plugin"
+    assert chosen(sandboxes(best=True), "unsafe") == "unsafe"
+    with pytest.raises(MissingDependencyError, match="no best"):
+        chosen(sandboxes(best=False, second=True), "best")
+    with pytest.raises(MissingDependencyError, match="`runs-code` runs code, and there is no safe sandbox") as refused:
+        chosen(sandboxes(best=False))
+    assert "no best" in refused.value.message
+    assert refused.value.hint == "install best"
     with pytest.raises(ConfigError, match="there are several safe sandboxes: `b`, `c`"):
-        ask(scorer, "runs-code")
+        chosen(sandboxes(b=None, c=None))
 
 
 @pytest.mark.parametrize(
