@@ -123,7 +123,8 @@ class SandboxSpec:
         fn: The factory.
         summary: One line for listings.
         safe: Whether untrusted code may run in what it makes.
-        ready: Raises `MissingDependencyError` when this machine cannot run it; None when it always can.
+        ready: Given the settings, raises `MissingDependencyError` when this machine cannot run it; None when it always
+            can.
         options: The factory's keyword-only parameters and their defaults.
         origin: Who registered it.
     """
@@ -132,7 +133,7 @@ class SandboxSpec:
     fn: Callable[..., Sandbox]
     summary: str = ""
     safe: bool = True
-    ready: Callable[[], None] | None = None
+    ready: Callable[[Mapping[str, Any]], None] | None = None
     options: Mapping[str, Any] = field(default_factory=dict)
     origin: str = ""
 
@@ -241,7 +242,7 @@ def shaper(name: str) -> Callable[[Callable[[Verdict, Completion], float]], Shap
 
 
 def sandbox(
-    name: str, *, safe: bool = True, ready: Callable[[], None] | None = None
+    name: str, *, safe: bool = True, ready: Callable[[Mapping[str, Any]], None] | None = None
 ) -> Callable[[Callable[..., Sandbox]], SandboxSpec]:
     """Makes a sandbox of a function (or class) that returns one.
 
@@ -251,7 +252,8 @@ def sandbox(
     Args:
         name: Lower-case words joined by hyphens.
         safe: Whether it holds untrusted code. One that is not safe is only used when asked for by name.
-        ready: Called before it is chosen; raises `MissingDependencyError` when this machine cannot run it.
+        ready: Called with the settings `sandbox.*` before it is chosen; raises `MissingDependencyError` when this
+            machine cannot run it.
 
     Raises:
         PluginError: If the name or the factory's parameters do not fit.

@@ -63,6 +63,12 @@ class Group:
         ]
 
 
+def flags_of(verdict: Verdict) -> set[str]:
+    """The attempts to forge that a verifier noticed; it lists them in `parts` as `flags`."""
+    flags = verdict.parts.get("flags")
+    return {flag for flag in flags if isinstance(flag, str)} if isinstance(flags, (list, tuple)) else set()
+
+
 @dataclass(frozen=True, slots=True)
 class State:
     """Where a run stands between two steps; with model and optimiser this is all a checkpoint holds.
@@ -133,6 +139,8 @@ class StepBatch:
         statuses = Counter(v.status for v in verdicts)
         count = max(len(verdicts), 1)
         missing = {f"missing/{s}": statuses[s] / count for s in statuses if not s.valid}
+        flags = [flags_of(v) for v in verdicts]
+        flagged = Counter(flag for found in flags for flag in found)
         return {
             "step": self.next_state.step - 1,
             "reward": sum(rewards) / max(len(rewards), 1),
@@ -141,6 +149,8 @@ class StepBatch:
             "truncated": sum(c.truncated for c in completions) / count,
             "missing": (len(verdicts) - len(valid)) / count,
             **missing,
+            "flagged": sum(map(bool, flags)) / count,
+            **{f"flagged/{flag}": flagged[flag] / count for flag in sorted(flagged)},
             "completions": len(completions),
             "groups": len(self.groups),
             "groups_sampled": len(self.sampled),

@@ -251,7 +251,7 @@ class Scorer:
         if spec.wants_sandbox and not self._sandbox_ready:
             with self._lock:
                 if not self._sandbox_ready:
-                    self.sandbox = _ready_sandbox(self.registry, spec, self.sandbox)
+                    self.sandbox = ready_sandbox(self.registry, self.sandbox, self.sandbox_options, spec.name)
                     self._sandbox_ready = True
 
     def _request(
@@ -711,7 +711,7 @@ def _registry_with(plugins: Iterable[str | os.PathLike[str]]) -> Registry:
     return Registry.load([*known.plugin_files, *plugins]) if plugins else known
 
 
-def _ready_sandbox(known: Registry, spec: VerifierSpec, name: str) -> str:
+def ready_sandbox(known: Registry, name: str, settings: Mapping[str, Any], verifier: str = "") -> str:
     """The sandbox for a verifier that runs code: the one that was named, else the first of ours that this machine can
     run, else the only safe one of the plugins.
 
@@ -719,17 +719,18 @@ def _ready_sandbox(known: Registry, spec: VerifierSpec, name: str) -> str:
         ConfigError: There are several of plugins to choose from.
         MissingDependencyError: The one that was named cannot run here, or there is none.
     """
+    who = f"the verifier `{verifier}` runs code, and there" if verifier else "there"
     if name:
         ready = known.sandbox(name).ready
         if ready is not None:
-            ready()
+            ready(settings)
         return name
     obstacles: list[MissingDependencyError] = []
     ladder = [found for found in known.sandboxes.values() if found.safe and found.ready is not None]
     for found in ladder:
         assert found.ready is not None
         try:
-            found.ready()
+            found.ready(settings)
         except MissingDependencyError as error:
             obstacles.append(error)
             continue
@@ -743,12 +744,12 @@ def _ready_sandbox(known: Registry, spec: VerifierSpec, name: str) -> str:
     if others:
         listed = ", ".join(f"`{other}`" for other in others)
         raise ConfigError(
-            f"the verifier `{spec.name}` runs code, and there are several safe sandboxes: {listed}",
+            f"{who} are several safe sandboxes: {listed}",
             "name one with the setting `scorer.sandbox`",
         )
     first = obstacles[0] if obstacles else None
     raise MissingDependencyError(
-        f"the verifier `{spec.name}` runs code, and there is no safe sandbox to run it in"
+        f"{who} is no safe sandbox to run it in"
         + (": " + "; ".join(error.message for error in obstacles) if obstacles else ""),
         first.hint if first else "install a plugin that brings one, or name one with the setting `scorer.sandbox`",
     )

@@ -83,7 +83,8 @@ class Verdict:
         status: passed, failed, error, timeout or abstained.
         score: In [0, 1]; 1.0 is full marks. 0.0 for a missing verdict, where it means nothing.
         detail: The reason in words; never empty.
-        parts: Named partial scores or facts, JSON values only.
+        parts: Named partial scores or facts, JSON values only. Under `flags` a verifier lists attempts to forge a
+            verdict that it noticed, each a word or two; a step's metrics count them.
         duration: Seconds that the verification took; filled in by the scorer.
 
     Raises:
@@ -336,7 +337,8 @@ class CodeSandbox(Sandbox, Protocol):
         Args:
             code: The program.
             tests: Test source.
-            names: What the tests take from the program; for `pytest` they import it as the module `solution`.
+            names: What the tests take from the program; for `pytest` the modules as which they import it, `solution`
+                if there is none.
             kind: `asserts` for statements that run from top to bottom, `pytest` for a pytest file.
             timeout: Seconds for all of it.
             memory_mb: Memory for each of the two processes.

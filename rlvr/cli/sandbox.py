@@ -15,8 +15,9 @@ from rlvr.cli.output import console, facts, note, say, say_json, shown, table
 from rlvr.cli.verifiers import load
 from rlvr.config import Layer, from_environment, leaves, resolve
 from rlvr.errors import MissingDependencyError, UsageError
-from rlvr.registry import Registry, SandboxSpec, registry
-from rlvr.types import CodeSandbox, Sandbox
+from rlvr.registry import registry
+from rlvr.scoring import ready_sandbox
+from rlvr.types import CodeSandbox
 
 if TYPE_CHECKING:
     from rlvr_sandboxes.image import Image
@@ -139,7 +140,7 @@ def up(
     """
     if size < 0:
         raise UsageError(f"`SIZE` is `{size}`, but must be at least 0", "0 takes one per processor")
-    made = opened(registry().sandbox("docker"), settings)
+    made = registry().sandbox("docker")(sandbox_settings(settings))
 
     from rlvr_sandboxes import pool
     from rlvr_sandboxes.docker import Docker
@@ -205,7 +206,8 @@ def check_sandbox(
 
     if seconds < 0:
         raise UsageError(f"`--seconds` is `{seconds:g}`, but must be at least 0", "0 leaves the timing out")
-    with closing(opened(chosen(load(plugin), name), settings)) as made:
+    known, options = load(plugin), sandbox_settings(settings)
+    with closing(known.sandbox(ready_sandbox(known, name, options))(options)) as made:
         if not isinstance(made, CodeSandbox):
             raise UsageError(
                 f"the sandbox `{made.name}` runs programs only", "name one that keeps tests apart from code"
@@ -246,25 +248,7 @@ def plain(value: Any) -> str:
     return ", ".join(map(str, value)) if isinstance(value, (list, tuple)) else shown(value)
 
 
-def opened(spec: SandboxSpec, flags: Layer) -> Sandbox:
-    """A sandbox with the settings of flags and environment."""
+def sandbox_settings(flags: Layer) -> dict[str, Any]:
+    """The settings of sandboxes, from flags and the environment."""
     environment = {name: text for name, text in from_environment(os.environ).items() if name.startswith("sandbox.")}
-    return spec(asdict(resolve([("environment", environment), ("flag", flags)]).config.sandbox))
-
-
-def chosen(known: Registry, name: str) -> SandboxSpec:
-    """The sandbox of that name; of the empty name, the first safe one of ours that this machine can run.
-
-    Raises:
-        MissingDependencyError: It cannot be run here; of several, what the first lacks.
-    """
-    specs = [known.sandbox(name)] if name else [spec for spec in known.sandboxes.values() if spec.safe and spec.ready]
-    missing: list[MissingDependencyError] = []
-    for spec in specs:
-        try:
-            if spec.ready:
-                spec.ready()
-            return spec
-        except MissingDependencyError as error:
-            missing.append(error)
-    raise missing[0] if missing else UsageError("there is no safe sandbox", "name one")
+    return asdict(resolve([("environment", environment), ("flag", flags)]).config.sandbox)

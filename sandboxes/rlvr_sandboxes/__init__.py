@@ -7,19 +7,20 @@ unsafe-subprocess   no isolation at all; only when it is asked for by name
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from rlvr import Sandbox, hookimpl, sandbox
 
 
-def _engine_answers() -> None:
+def _engine_answers(settings: Mapping[str, Any]) -> None:
     from rlvr_sandboxes.docker import check_ready
+    from rlvr_sandboxes.image import IMAGE
 
-    check_ready()
+    check_ready(settings.get("image") or IMAGE)
 
 
-def _bubblewrap_works() -> None:
+def _bubblewrap_works(settings: Mapping[str, Any]) -> None:
     from rlvr_sandboxes.bubblewrap import check_ready
 
     check_ready()

@@ -32,7 +32,7 @@ from rlvr_sandboxes.forkserver import (
     setup,
     version,
 )
-from rlvr_sandboxes.image import IMAGE
+from rlvr_sandboxes.image import IMAGE, require
 from rlvr_sandboxes.places import SOCKET, Place, places, runtime_folder
 
 if TYPE_CHECKING:
@@ -182,7 +182,7 @@ class Docker(ForkServerSandbox):
             entrypoint=["python3"],
             user=f"0:{os.getgid() if folder else 0}",
             working_dir="/",
-            environment={"PYTHONHASHSEED": "0", "PYTHONDONTWRITEBYTECODE": "1", "OMP_NUM_THREADS": "1"},
+            environment={"HOME": "/tmp", "PYTHONHASHSEED": "0", "PYTHONDONTWRITEBYTECODE": "1", "OMP_NUM_THREADS": "1"},
             labels={LABEL: version(), OWNER: POOL if stay else owner()},
             host_config=host,
             stdin_open=folder is None,
@@ -211,7 +211,7 @@ class Docker(ForkServerSandbox):
                 sweep(self.engine)
             yield self.engine
         except ImageNotFound:
-            raise Lost(f"there is no image `{self.image}`; `rlvr sandbox build` builds one") from None
+            raise RlvrError(f"there is no image `{self.image}`", "`rlvr sandbox build` builds one") from None
         except APIError as error:
             self.forget()
             raise Lost(f"the engine refuses: {error.explanation or error}") from None
@@ -314,13 +314,14 @@ class Docker(ForkServerSandbox):
                 engine.close()
 
 
-def check_ready() -> None:
-    """Whether containers can be started here.
+def check_ready(image: str) -> None:
+    """Whether containers of an image can be started here.
 
     Raises:
-        MissingDependencyError: No engine answers, or the SDK is missing.
+        MissingDependencyError: No engine answers, the SDK is missing, or the image is.
     """
-    client().close()
+    with contextlib.closing(client()) as engine:
+        require(engine, image)
 
 
 class NoSocketError(Exception):

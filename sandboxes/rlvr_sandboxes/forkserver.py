@@ -119,7 +119,13 @@ def setup(users: bool, places: Sequence[str] = (), stay: bool = False) -> bytes:
         places: Where executions may write; empty takes what is writable.
         stay: It serves further hosts after the first.
     """
-    config = {"users": users, "places": list(places), "stay": stay, "version": version()}
+    config = {
+        "users": users,
+        "avoid": [os.getuid(), os.getgid()],  # who may enter the folder with the socket
+        "places": list(places),
+        "stay": stay,
+        "version": version(),
+    }
     message = json.dumps({"modules": sources(), "config": config}).encode()
     return len(message).to_bytes(4, "big") + message
 

@@ -87,7 +87,6 @@ def test_weights_names_and_clocks() -> None:
         ([{"call": "f()", "expected": 1, "timeout": -1}], "`timeout`"),
         ([{"pytest": ""}], "`pytest` must be text"),
         ({"inputs": ["1"], "outputs": []}, "1 inputs and 0 outputs"),
-        ([{"stdin": "1", "stdout": ""}], "expects any output"),
     ],
 )
 def test_malformed_tests_are_named(tests: Any, message: str) -> None:

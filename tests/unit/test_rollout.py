@@ -97,6 +97,7 @@ def test_metrics_are_means_over_what_was_sampled() -> None:
         "truncated": 0.25,
         "missing": 0.25,
         "missing/timeout": 0.25,
+        "flagged": 0.0,
         "completions": 8,
         "groups": 1,
         "groups_sampled": 2,
@@ -105,6 +106,14 @@ def test_metrics_are_means_over_what_was_sampled() -> None:
         "time/sample": 1.5,
         "time/verify_busy": 4.0,
     }
+
+
+def test_attempts_to_forge_are_counted() -> None:
+    flagged = replace(GROUP.verdicts[0], parts={"flags": ["left-early", "lying-object"]})
+    odd = replace(GROUP.verdicts[1], parts={"flags": "left-early"})  # some other verifier's own use of the word
+    metrics = batch(replace(GROUP, verdicts=(flagged, odd, *GROUP.verdicts[2:]))).metrics()
+    assert metrics["flagged"] == 0.25
+    assert metrics["flagged/left-early"] == metrics["flagged/lying-object"] == 0.25
 
 
 def test_a_step_that_lives_on_carried_groups_has_no_missing_verdicts() -> None:

@@ -33,7 +33,7 @@ from rlvr import (
     scoring_worker,
 )
 from rlvr.errors import debugging
-from rlvr.registry import SandboxSpec, VerifierSpec
+from rlvr.registry import SandboxSpec
 from rlvr.scoring_worker import as_verdict
 
 HOSTILE = str(Path(__file__).parents[1] / "plugins" / "hostile.py")
@@ -529,8 +529,8 @@ def test_a_sandbox_is_opened_once_and_closed(tmp_path: Path) -> None:
 def sandboxes(**ready: bool | None) -> Registry:
     """Safe sandboxes by name: True runs here, False does not, None never says."""
 
-    def obstacle(name: str) -> Callable[[], None]:
-        def refuse() -> None:
+    def obstacle(name: str) -> Callable[[object], None]:
+        def refuse(settings: object) -> None:
             raise MissingDependencyError(f"no {name}", f"install {name}")
 
         return refuse
@@ -539,7 +539,7 @@ def sandboxes(**ready: bool | None) -> Registry:
         name: SandboxSpec(
             name,
             lambda: None,
-            ready=None if runs is None else (lambda: None) if runs else obstacle(name),  # type: ignore
+            ready=None if runs is None else (lambda settings: None) if runs else obstacle(name),  # type: ignore
         )
         for name, runs in ready.items()
     }
@@ -547,10 +547,9 @@ def sandboxes(**ready: bool | None) -> Registry:
 
 
 def test_the_first_safe_sandbox_that_runs_here_is_taken(capsys: pytest.CaptureFixture[str]) -> None:
-    spec = VerifierSpec("runs-code", lambda: None)  # type: ignore
 
     def chosen(known: Registry, name: str = "") -> str:
-        return scoring._ready_sandbox(known, spec, name)
+        return scoring.ready_sandbox(known, name, {}, "runs-code")
 
     assert chosen(sandboxes(best=True, second=True)) == "best"
     assert capsys.readouterr().err == ""

@@ -29,6 +29,9 @@ DEPTH = 200
 EXPONENT = 10_000
 """The largest exponent of a decimal number; whoever makes an integer of one pays for every digit."""
 
+FRACTION_BITS = 50_000
+"""The largest numerator and denominator; whoever makes a fraction of them looks for their common divisor."""
+
 Foreign = Callable[[Any], Any]
 
 
@@ -302,7 +305,10 @@ def _module(held: Any, foreign: Foreign, depth: int) -> Any:
             raise Unfit("a decimal number of that size")
         return number
     if kind == "Fraction":
-        return fractions.Fraction(_integer(rest[0]), _integer(rest[1]))
+        over, under = _integer(rest[0]), _integer(rest[1])
+        if max(over.bit_length(), under.bit_length()) > FRACTION_BITS:
+            raise Unfit("a fraction of that size")
+        return fractions.Fraction(over, under)
     if kind == "timedelta":
         return datetime.timedelta(*rest)
     if kind == "timezone":

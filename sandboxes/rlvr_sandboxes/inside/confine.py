@@ -7,10 +7,8 @@ message queues and the like. It also makes the weaker backends, which bring no p
 
 from __future__ import annotations
 
-import contextlib
 import ctypes
 import os
-import platform
 import resource
 import struct
 import sys
@@ -117,9 +115,9 @@ class _Program(ctypes.Structure):
 
 def seccomp_filter() -> Any:
     """The filter as the kernel wants it, built once before any fork; None on a machine whose numbers are not known."""
-    if sys.platform != "linux" or platform.machine() not in MACHINES:
+    if sys.platform != "linux" or os.uname().machine not in MACHINES:
         return None
-    column, arch = MACHINES[platform.machine()]
+    column, arch = MACHINES[os.uname().machine]
     code: list[bytes] = []
 
     def emit(op: int, k: int, yes: int = 0, no: int = 0) -> None:
@@ -207,10 +205,12 @@ def confine(uid: int, cpu_s: int, memory_mb: int) -> None:
     Raises:
         OSError, ValueError: The kernel refused one of the steps. The caller ends the process.
     """
-    with contextlib.suppress(OSError):
+    try:
         fd = os.open("/proc/self/oom_score_adj", os.O_WRONLY)
         os.write(fd, b"1000")  # when the memory of the container is gone, this process goes, not the fork server
         os.close(fd)
+    except OSError:
+        pass
     # A second between soft and hard: the signal of the first says why the process ended.
     resource.setrlimit(resource.RLIMIT_CPU, (cpu_s, cpu_s + 1))
     resource.setrlimit(resource.RLIMIT_AS, (memory_mb << 20, memory_mb << 20))

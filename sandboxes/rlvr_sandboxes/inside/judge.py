@@ -12,8 +12,8 @@ import builtins
 import json
 import linecache
 import os
+import random
 import sys
-import tempfile
 import traceback
 import types
 from collections.abc import Callable
@@ -26,6 +26,7 @@ DETAIL = 600
 
 def main(mode: int, control: int, peer: int) -> int:
     """Runs the job that comes over `control`; returns the exit code of the process."""
+    random.seed()  # not what the solution can foresee
     job = json.loads(solution.take(control))
     report = solution.reporter(control)
     client = proxies.Client(peer)
@@ -245,12 +246,15 @@ def run_pytest(job: Any, client: proxies.Client, record: Record) -> None:
         return
     client.module_name = "test_solution"
     proxies.look_there(client)
-    folder = tempfile.mkdtemp()  # the working folder is the solution's too
+    folder = os.path.join(os.path.dirname(os.getcwd()), "judge-" + os.urandom(8).hex())
+    os.mkdir(folder, 0o700)  # the working folder is the solution's too
     path = os.path.join(folder, "test_solution.py")
     with open(path, "w", encoding="utf-8") as f:
         f.write(job["tests"])
     recorder = Recorder(record)
-    options = ["-q", "-p", "no:cacheprovider", "--rootdir", folder, "-c", os.devnull, path]
+    # Nothing is read from where the solution may write: a `conftest.py` of its own would run in here.
+    options = ["-q", "-p", "no:cacheprovider", "--noconftest", "--confcutdir", folder]
+    options += ["--rootdir", folder, "-c", os.devnull, path]
     code = int(pytest.main(options, plugins=[recorder]))
     if recorder.gone or client.dead:
         raise remote.Gone(recorder.gone or client.dead)

@@ -5,7 +5,6 @@ It shares its process with hostile code. The judge believes nothing that comes f
 
 from __future__ import annotations
 
-import asyncio
 import builtins
 import io
 import json
@@ -280,6 +279,7 @@ class Server(Link):
 
     def finish(self, awaitable: Any) -> Any:
         """Runs something to its end in an event loop that lasts as long as this process."""
+        import asyncio  # here, as it would make every fork of the fork server dearer
 
         async def whole() -> Any:
             return await awaitable

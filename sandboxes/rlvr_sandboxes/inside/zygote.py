@@ -47,18 +47,19 @@ NOTHING, TIMEOUT, OUTPUT, STARVED, MEMORY = 0, 1, 2, 3, 4
 PATIENCE = 3.0
 """Seconds, at most, that a program gets on top of its time where the machine kept it waiting."""
 
-BUFFER = 1 << 18
-USERS = 20_000
+QUIET = 0.006
+"""Seconds for which an execution's output may stay in its pipes."""
+
+BUFFER, ROOM = 1 << 18, 1 << 13
+USERS = 10_000
 WRITABLE = ("/tmp", "/dev/shm", "/dev/mqueue", "/var/tmp", "/run", "/run/lock")
 WARM = (
-    "abc argparse array ast base64 bisect calendar cmath collections collections.abc contextlib copy csv dataclasses "
-    "datetime decimal difflib enum fractions functools hashlib heapq inspect io itertools json keyword linecache math "
-    "numbers operator os os.path queue random re secrets statistics string struct sys tempfile textwrap threading time "
-    "traceback types typing unicodedata uuid zlib"
+    "abc array ast base64 bisect cmath collections collections.abc contextlib copy dataclasses datetime decimal enum "
+    "fractions functools heapq inspect io itertools json keyword linecache math numbers operator os os.path "
+    "queue random re statistics string struct sys textwrap threading time traceback types typing"
 )
 """What is imported before the first fork, so that no execution has to."""
 
-CLOSE_RANGE = 436
 PR_SET_DUMPABLE, PR_SET_CHILD_SUBREAPER = 4, 36
 
 
@@ -67,14 +68,15 @@ def main(reader: int, writer: int, config: Any, listener: socket.socket | None =
 
     Args:
         reader, writer: Descriptors of the channel.
-        config: `users` says whether to give every execution a user of its own, `places` where it may write.
+        config: `users` says whether to give every execution a user of its own, and `avoid` which not; `places` where
+            executions may write.
         listener: Where further hosts connect.
     """
     warm_up()
     from rlvr_sandboxes.inside import judge, solution
 
     places = [place for place in config["places"] or WRITABLE if os.path.isdir(place) and os.access(place, os.W_OK)]
-    users = 20_000 + int.from_bytes(os.urandom(2), "big") % USERS if config["users"] else 0
+    users = first_user(config["avoid"]) if config["users"] else 0
     modules = {"solution": solution, "judge": judge}
     if listener is not None:
         listener = socket.socket(fileno=fcntl.fcntl(listener.detach(), fcntl.F_DUPFD_CLOEXEC, 5))
@@ -106,6 +108,14 @@ def main(reader: int, writer: int, config: Any, listener: socket.socket | None =
         reader = writer = link.detach()
 
 
+def first_user(avoid: Any) -> int:
+    """The first of `USERS` user numbers for executions, none of which is to be avoided."""
+    while True:
+        first = 20_000 + int.from_bytes(os.urandom(2), "big") % 30_000
+        if not any(first <= number < first + USERS for number in avoid):
+            return first
+
+
 def lay_out(reader: int, writer: int) -> tuple[int, int]:
     """Keeps descriptors 0 to 4 for what children have there, and moves the channel out of the way.
 
@@ -125,7 +135,14 @@ def lay_out(reader: int, writer: int) -> tuple[int, int]:
 
 
 def warm_up() -> None:
-    """Imports and runs what executions will need, so that their first use does not cost each of them."""
+    """Imports and runs what executions will need, so that their first use does not cost each of them.
+
+    Random numbers are the same in every execution: what a program is worth does not depend on luck.
+    """
+    register = os.register_at_fork
+    os.register_at_fork = lambda **_: None  # `random` would seed itself anew in every fork
+    importlib.import_module("random")
+    os.register_at_fork = register
     for name in WARM.split():
         with contextlib.suppress(ImportError):
             importlib.import_module(name)
@@ -238,7 +255,7 @@ class Zygote:
         self.count = 0
         self.buffer = bytearray(BUFFER)
         self.view = memoryview(self.buffer)
-        self.used = 0
+        self.used = self.held = 0
         self.alone = os.getpid() == 1  # then -1 means everybody in here, and nobody else
         self.places = places
         self.before = self.probe()
@@ -318,7 +335,6 @@ class Zygote:
             end.close()
         wall = time.monotonic() - start
         dirt = self.tidy_up()
-        self.wipe()
         report = END.pack(
             ended.get(s_pid, -1),
             ended.get(t_pid, -1),
@@ -328,7 +344,14 @@ class Zygote:
             int(spent * 1e6),
             int(waited * 1e6),
         )
-        self.channel.frame(DONE, report)
+        if BUFFER - self.held < ROOM:
+            self.flush()
+        HEADER.pack_into(self.buffer, self.held, DONE, len(report))
+        self.buffer[self.held + HEADER.size : self.held + HEADER.size + len(report)] = report
+        self.held += HEADER.size + len(report)
+        self.used = max(self.used, self.held)
+        self.flush()
+        self.wipe()
         return not dirt
 
     def child(
@@ -354,15 +377,16 @@ class Zygote:
             os.dup2(control, 3, inheritable=False)
             if peer >= 0:
                 os.dup2(peer, 4, inheritable=False)
-            close_from(5 if peer >= 0 else 4)
+            os.closerange(5 if peer >= 0 else 4, 1 << 16)
             confine(self.user(role), cpu_s, memory_mb)
             # The judge works in the same folder, for tests that hand files over; what is its own it puts elsewhere.
             os.umask(0)
-            with contextlib.suppress(FileExistsError):
+            try:
                 os.mkdir(folder)
+            except FileExistsError:  # the other one was first
+                pass
             os.chdir(folder)
             os.umask(0o022 if mode != JUDGE else 0)
-            os.environ.update(HOME=folder)
             os.write(3, b'{"up":1}\n')
             gc.enable()
             code = self.modules[module].main(mode, 3, 4 if peer >= 0 else -1)
@@ -409,8 +433,6 @@ class Zygote:
         """
         poller = select.poll()
         poller.register(self.channel.reader, 0)  # its hang-up only
-        for fd in streams:
-            poller.register(fd, select.POLLIN)
         watched = {os.pidfd_open(pid): pid for pid in decisive if pid}
         for fd in watched:
             poller.register(fd, select.POLLIN)
@@ -419,9 +441,17 @@ class Zygote:
         total = 0
         reason = NOTHING
         waited = 0.0
+        quiet = start + QUIET  # until then nobody is woken for what an execution says; most have ended by then
         try:
             while True:
-                left = deadline - time.monotonic()
+                now = time.monotonic()
+                if quiet and now >= quiet:
+                    quiet = 0.0
+                    for fd in streams:
+                        poller.register(fd, select.POLLIN)
+                left = min(deadline, quiet or deadline) - now
+                if left <= 0 and quiet:
+                    continue
                 if left <= 0:
                     # What it waited for its own threads and processes is its own affair.
                     waited = waiting(s_pid) if processor_time() < wall * 0.9 else 0.0
@@ -446,6 +476,8 @@ class Zygote:
                         total += n
                         if n == 0:
                             poller.unregister(fd)
+                if not quiet:
+                    self.flush()
                 if total >= cap:
                     reason = OUTPUT
                     break
@@ -457,16 +489,25 @@ class Zygote:
         return reason, waited
 
     def relay(self, fd: int, kind: int, room: int) -> int:
-        """Passes on what can be read now; the number of bytes, 0 at the end."""
+        """Takes what can be read now, to be passed on by `flush`; the number of bytes, 0 at the end."""
+        if BUFFER - self.held < ROOM:
+            self.flush()
+        at = self.held + HEADER.size
         try:
-            n = os.readv(fd, [self.view[HEADER.size : HEADER.size + min(BUFFER - HEADER.size, max(room, 1))]])
+            n = os.readv(fd, [self.view[at : at + min(BUFFER - at, max(room, 1))]])
         except OSError:
             return 0
         if n:
-            HEADER.pack_into(self.buffer, 0, kind, n)
-            self.used = max(self.used, HEADER.size + n)
-            self.channel.write(self.view[: HEADER.size + n])
+            HEADER.pack_into(self.buffer, self.held, kind, n)
+            self.held = at + n
+            self.used = max(self.used, self.held)
         return n
+
+    def flush(self) -> None:
+        """Sends what `relay` took."""
+        if self.held:
+            self.channel.write(self.view[: self.held])
+            self.held = 0
 
     def finish(self) -> None:
         """Kills every process but this one."""
@@ -641,12 +682,6 @@ def empty(place: bytes) -> None:
                 os.rmdir(name)
             except OSError:
                 pass
-
-
-def close_from(lowest: int) -> None:
-    """Closes every descriptor from `lowest` on."""
-    if libc.syscall(CLOSE_RANGE, lowest, 0xFFFFFFFF, 0) != 0:
-        os.closerange(lowest, 4096)
 
 
 libc = ctypes.CDLL(None)

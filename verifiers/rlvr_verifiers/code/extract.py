@@ -13,6 +13,7 @@ makes valid Python is taken, and the first one at all if none does. Nothing is r
 from __future__ import annotations
 
 import ast
+import functools
 import itertools
 import re
 import warnings
@@ -32,8 +33,9 @@ def parses(text: str) -> bool:
     return parsed(text) is not None
 
 
+@functools.lru_cache(maxsize=8)
 def parsed(text: str) -> ast.Module | None:
-    """The tree of a text, or None if it is not Python or too long to look at."""
+    """The tree of a text, or None if it is not Python or too long to look at. Nobody changes it."""
     if len(text) > PARSED:
         return None
     try:

@@ -143,14 +143,29 @@ def _attribute_bases(tree: ast.Module) -> set[str]:
 
 
 def _tested_builtins(tree: ast.Module) -> tuple[str, ...]:
-    """The builtin that every assert calls first, where the tests use no other name: the program's own `sum`, say."""
+    """The builtin that every assert calls first, where the tests use no other name: the program's own `sum`, say.
+
+    It may also be handed to a function of the tests, as in `check(sum)`.
+    """
     tests = [node.test for node in ast.walk(tree) if isinstance(node, ast.Assert)]
-    called = set()
+    own = {node.name for node in ast.walk(tree) if isinstance(node, ast.FunctionDef)}
+    handed = [
+        argument
+        for node in tree.body
+        if isinstance(node, ast.Expr) and isinstance(node.value, ast.Call)
+        if isinstance(node.value.func, ast.Name) and node.value.func.id in own
+        for argument in node.value.args
+    ]
+    called = {argument.id for argument in handed if isinstance(argument, ast.Name) and argument.id in BUILTINS}
+    parameters = {argument.arg for node in ast.walk(tree) if isinstance(node, ast.arguments) for argument in node.args}
     for test in tests:
         left = test.left if isinstance(test, ast.Compare) else test
-        if not (isinstance(left, ast.Call) and isinstance(left.func, ast.Name) and left.func.id in BUILTINS):
+        if not (isinstance(left, ast.Call) and isinstance(left.func, ast.Name)):
             return ()
-        called.add(left.func.id)
+        if left.func.id in BUILTINS:
+            called.add(left.func.id)
+        elif not (handed and left.func.id in parameters):
+            return ()
     return tuple(called) if len(called) == 1 else ()
 
 

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import ast
+import functools
 import secrets
 import signal
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeGuard
 
 from rlvr import Call, Calls, Check, CodeSandbox, Execution, Judgement, Returned, Sandbox
 
@@ -27,6 +28,17 @@ class Missing(Exception):
 
 class Starved(Missing):
     """The machine was too busy to give the program its time."""
+
+
+def keeps_apart(sandbox: Sandbox) -> TypeGuard[CodeSandbox]:
+    """Whether a sandbox can keep tests away from the program."""
+    return _has_both(type(sandbox))
+
+
+@functools.cache
+def _has_both(kind: type) -> bool:
+    """Asked once for each class: a look at a protocol takes longer than comparing all values of a completion."""
+    return callable(getattr(kind, "call", None)) and callable(getattr(kind, "judge", None))
 
 
 @dataclass
@@ -183,7 +195,7 @@ def _behind(steps: Sequence[Step], position: int, whole: bool) -> int:
 
 
 def _called(job: Job, calls: Sequence[Call], seconds: float) -> Calls:
-    assert isinstance(job.sandbox, CodeSandbox)
+    assert keeps_apart(job.sandbox)
     result = job.sandbox.call(job.program, calls, timeout=seconds, memory_mb=job.memory_mb)
     job.saw(result.execution)
     job.flags.update(result.flags)
@@ -303,7 +315,7 @@ def run_judged(job: Job, text: str, names: Sequence[str], kind: str, units: Sequ
     Raises:
         Missing: The machine was too busy, or the sandbox has no pytest.
     """
-    assert isinstance(job.sandbox, CodeSandbox)
+    assert keeps_apart(job.sandbox)
     seconds = job.seconds(clock)
     found = job.sandbox.judge(
         job.program,

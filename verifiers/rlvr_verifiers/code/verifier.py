@@ -11,13 +11,13 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Literal
 
-from rlvr import CodeSandbox, Completion, Sample, Sandbox, Verdict, verifier
+from rlvr import Completion, Sample, Sandbox, Verdict, verifier
 
 from . import matching
 from .extract import extract, parsed
 from .names import Names, binds
 from .nodes import NeedsJudge
-from .running import Job, Missing, Starved, run_judged, run_stdio, run_table
+from .running import Job, Missing, Starved, keeps_apart, run_judged, run_stdio, run_table
 from .shown import one_line, shown_text
 from .table import Piece, Table, compiled, names_in
 from .tests import BadTests, Test, Tests, after_future, literal, parse, read_tests
@@ -43,7 +43,7 @@ def _gold(sample: Sample) -> str:
 def _reference(sample: Sample) -> str:
     for value in (sample.answer, *(sample.meta.get(key) for key in ("code", "solution", "canonical_solution"))):
         if isinstance(value, str) and value.strip():
-            return value
+            return extract(value)
     return ""
 
 
@@ -129,13 +129,17 @@ def code(
         deadline = time.monotonic() + total_timeout
         job = Job(program, sandbox, timeout, memory_mb, deadline, score == "share", tolerance)
         units, compared = _run(job, tests, sandbox, exact, checker)
+        parts["isolation"] = _isolation(sandbox)  # complete only now that it has started
     except BadTests as error:
         return Verdict.error(str(error), parts)
     except Starved as error:
         return Verdict.timeout(str(error), parts)
     except Missing as error:
         return Verdict.error(str(error), parts)
-    return _verdict(job, tests, units, compared, parts)
+    verdict = _verdict(job, tests, units, compared, parts)
+    if verdict.passed and all(test.kind == "stdio" and not test.expected.strip() for test in tests.tests):
+        return Verdict.error("no test expects any output, so that nothing is checked", parts)
+    return verdict
 
 
 def coverage(tests_list: Iterable[Any]) -> list[str]:
@@ -161,7 +165,7 @@ def coverage(tests_list: Iterable[Any]) -> list[str]:
 
 
 def _isolation(sandbox: Sandbox) -> dict[str, Any]:
-    return dict(sandbox.isolation) if isinstance(sandbox, CodeSandbox) else {"backend": sandbox.name}
+    return dict(sandbox.isolation) if keeps_apart(sandbox) else {"backend": sandbox.name}
 
 
 def _checked_options(
@@ -239,7 +243,7 @@ def _plan(tests: Tests, sandbox: Sandbox) -> Table | str:
     Raises:
         BadTests: They cannot be used, or not in this sandbox.
     """
-    if not _is_stdio(tests) and not isinstance(sandbox, CodeSandbox):
+    if not _is_stdio(tests) and not keeps_apart(sandbox):
         raise BadTests(
             f"the sandbox `{sandbox.name}` only runs programs with stdin and stdout; these tests need one that can "
             "keep them away from the program (`call` and `judge` of `rlvr.CodeSandbox`)"
