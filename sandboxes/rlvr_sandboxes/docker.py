@@ -41,6 +41,7 @@ if TYPE_CHECKING:
 LABEL = "rlvr.sandbox"
 OWNER = "rlvr.owner"
 POOL = "pool"
+OWNER_FILE = "owner"
 
 CAPABILITIES = {"KILL": 5, "SETGID": 6, "SETUID": 7}
 TMP_MB, SHM_MB = 64, 16
@@ -106,6 +107,7 @@ class Docker(ForkServerSandbox):
         """Starts a container and connects to the socket that it opens in a mounted folder."""
         self.folder = Path(tempfile.mkdtemp(prefix="c-", dir=runtime_folder()))
         self.folder.chmod(0o770)
+        (self.folder / OWNER_FILE).write_text(POOL if stay else owner())
         self.container = self.create(engine, self.folder, f"{MOUNT}/{SOCKET}", stay)
         engine.api.start(self.container)
         path = self.folder / SOCKET
@@ -186,6 +188,7 @@ class Docker(ForkServerSandbox):
             labels={LABEL: version(), OWNER: POOL if stay else owner()},
             host_config=host,
             stdin_open=folder is None,
+            stop_signal="SIGKILL",  # process 1 of a container heeds no other
             network_disabled=True,
         )
         identifier: str = made["Id"]
@@ -299,6 +302,7 @@ class Docker(ForkServerSandbox):
         if container and self.engine is not None:
             with contextlib.suppress(Exception):  # it ends when its channel closes; this is for one that does not
                 self.engine.api.kill(container)
+            self.forget()  # its connections to the engine would stay open
         if self.folder is not None:
             shutil.rmtree(self.folder, ignore_errors=True)
             self.folder = None
@@ -409,8 +413,10 @@ def owner() -> str:
 
 
 def _machine() -> str:
+    """This machine since its last start, and the namespace in which process numbers mean what they mean here."""
     with contextlib.suppress(OSError):
-        return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+        boot_id = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+        return f"{boot_id}/{os.stat('/proc/self/ns/pid').st_ino}"
     return socket.gethostname()
 
 
@@ -421,10 +427,19 @@ def _start_time(pid: int) -> str:
 
 
 def sweep(engine: DockerClient) -> None:
-    """Removes containers whose owners have died on this machine without saying goodbye."""
+    """Removes containers and folders whose owners have died on this machine without saying goodbye."""
     for row in engine.api.containers(all=True, filters={"label": LABEL}):
-        machine, _, rest = row["Labels"].get(OWNER, "").partition(":")
-        pid, _, started = rest.partition(":")
-        if machine == _machine() and pid.isdigit() and _start_time(int(pid)) != started:
+        if has_died(row["Labels"].get(OWNER, "")):
             with contextlib.suppress(Exception):  # somebody else may be at it
                 engine.api.remove_container(row["Id"], force=True)
+    for note in runtime_folder().glob(f"c-*/{OWNER_FILE}"):
+        with contextlib.suppress(OSError):
+            if has_died(note.read_text()):
+                shutil.rmtree(note.parent, ignore_errors=True)
+
+
+def has_died(who: str) -> bool:
+    """Whether an owner was a process of this machine that is no more."""
+    machine, _, rest = who.partition(":")
+    pid, _, started = rest.partition(":")
+    return machine == _machine() and pid.isdigit() and _start_time(int(pid)) != started

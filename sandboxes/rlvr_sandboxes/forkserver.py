@@ -48,6 +48,9 @@ START_SECONDS = 30.0
 UP = b'{"up":1}\n'
 """What a process says before it turns to its job; until then no hostile code has run in it."""
 
+FLAGS = ("lying-object", "swallowed-assert")
+"""Attempts to forge that are noticed inside."""
+
 CHECK = "`rlvr sandbox check` tries it out"
 
 
@@ -305,7 +308,7 @@ class ForkServerSandbox:
     ) -> Judgement:
         """Runs tests in a process of their own. See `rlvr.CodeSandbox`."""
         nonce = secrets.token_hex(8)
-        job = json.dumps({"code": code, "named": list(names)}).encode()
+        job = json.dumps({"code": code}).encode()
         tests_job = json.dumps({"tests": tests, "names": list(names), "kind": kind, "nonce": nonce}).encode()
         report = self.execute(JUDGE, job, tests_job, timeout, memory_mb)
         return read_judgement(report, nonce)
@@ -448,7 +451,7 @@ def read_calls(report: Report, calls: Sequence[Call]) -> Calls:
             used = line.get("used")
             used = used if isinstance(used, int) and 0 <= used <= len(call.trail) else 0
             if isinstance(line.get("flags"), list):
-                flags.update(str(flag)[:40] for flag in line["flags"][:8])
+                flags.update(flag for flag in line["flags"][:8] if flag in FLAGS)
             if "raised" in line:
                 returned.append(Returned(used=used, raised=str(line["raised"])[:600] or "an exception"))
                 continue
@@ -479,10 +482,10 @@ def read_judgement(report: Report, nonce: str) -> Judgement:
             error = str(line["stopped"])
         elif "end" in line:
             ended = True
-            flags.update(str(flag)[:40] for flag in line.get("flags", ()))
+            flags.update(flag for flag in line.get("flags", ()) if flag in FLAGS)
     for line in _lines(report.streams[RECORD]):
         if isinstance(line.get("flags"), list):
-            flags.update(str(flag)[:40] for flag in line["flags"][:8])
+            flags.update(flag for flag in line["flags"][:8] if flag in FLAGS)
         if "error" in line:
             error = f"the solution raised {str(line['error'])[:500]}"
     if not ended and run.killed_by is None:

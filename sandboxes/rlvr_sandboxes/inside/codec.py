@@ -29,6 +29,9 @@ DEPTH = 200
 EXPONENT = 10_000
 """The largest exponent of a decimal number; whoever makes an integer of one pays for every digit."""
 
+KEY_BITS, ALIKE = 4096, 100
+"""The largest integer that may be a key or a member of a set, and how many of those may have one hash."""
+
 FRACTION_BITS = 50_000
 """The largest numerator and denominator; whoever makes a fraction of them looks for their common divisor."""
 
@@ -260,7 +263,25 @@ def _pairs(held: Any, foreign: Foreign, depth: int) -> Any:
     flat = _items(held, foreign, depth)
     if len(flat) % 2:
         raise Unfit("a key without a value")
-    return dict(zip(flat[::2], flat[1::2]))
+    return dict(zip(_keys(flat[::2]), flat[1::2]))
+
+
+def _keys(keys: list[Any]) -> list[Any]:
+    """Keys that do not take long to tell apart, whoever chose them."""
+    for key in keys:
+        _light(key)
+    if len(keys) > ALIKE and max(collections.Counter(map(hash, keys)).values()) > ALIKE:
+        raise Unfit("too many keys of one hash")
+    return keys
+
+
+def _light(key: Any) -> None:
+    if isinstance(key, int):
+        if key.bit_length() > KEY_BITS:
+            raise Unfit("a key of that size")
+    elif isinstance(key, (tuple, frozenset)):
+        for part in key:
+            _light(part)
 
 
 def _dict(held: Any, foreign: Foreign, depth: int) -> Any:
@@ -271,7 +292,7 @@ def _dict(held: Any, foreign: Foreign, depth: int) -> Any:
 
 def _set(held: Any, foreign: Foreign, depth: int) -> Any:
     made = _noted(set(), foreign)
-    made.update(_items(held, foreign, depth))
+    made.update(_keys(_items(held, foreign, depth)))
     return made
 
 
@@ -294,7 +315,7 @@ def _module(held: Any, foreign: Foreign, depth: int) -> Any:
     if kind == "slice":
         return slice(*_items(rest[0], foreign, depth))
     if kind == "keys":
-        return dict.fromkeys(_items(rest[0], foreign, depth)).keys()
+        return dict.fromkeys(_keys(_items(rest[0], foreign, depth))).keys()
     if kind == "values":
         return dict(enumerate(_items(rest[0], foreign, depth))).values()
     if kind == "items":
@@ -327,7 +348,7 @@ _TAGS: Any = {
     "t": lambda held, foreign, depth: tuple(_items(held, foreign, depth)),
     "d": _dict,
     "s": _set,
-    "z": lambda held, foreign, depth: frozenset(_items(held, foreign, depth)),
+    "z": lambda held, foreign, depth: frozenset(_keys(_items(held, foreign, depth))),
     "b": lambda held, *_: bytes.fromhex(held),
     "a": lambda held, *_: bytearray.fromhex(held),
     "c": lambda held, *_: complex(float(held[0]), float(held[1])),

@@ -75,6 +75,7 @@ DENIED = {
     "io_uring_setup": (425, 425),
     "io_uring_enter": (426, 426),
     "io_uring_register": (427, 427),
+    "memfd_create": (319, 279),  # memory of nobody: the kernel would kill whoever else is large
     "memfd_secret": (447, 447),
     "move_pages": (279, 239),
     "migrate_pages": (256, 238),
@@ -165,8 +166,12 @@ LIMITS = {
     resource.RLIMIT_NICE: 0,
     resource.RLIMIT_RTPRIO: 0,
 }
-PROCESSES = 64
-"""Processes and threads of one user, where executions have users of their own."""
+PROCESSES = 40
+"""Processes and threads of one user, where executions have users of their own.
+
+So few that together they cannot fill a container while each of them is smaller than the fork server, which the kernel
+would then kill for its memory in their place.
+"""
 
 
 def confine_all(users: bool) -> bool:

@@ -55,6 +55,11 @@ class Record:
 
     def check(self, name: str, passed: bool, detail: str = "") -> None:
         self.made += 1
+        if passed and self.client.swallowed:
+            passed, detail = False, "the solution kept a failed assert to itself"
+        if self.client.swallowed:
+            self.client.flags.add("swallowed-assert")
+            self.client.swallowed.clear()
         self.report({"nonce": self.nonce, "name": name[:DETAIL], "passed": passed, "detail": detail[:DETAIL]})
 
     def complete(self) -> None:
@@ -76,8 +81,10 @@ def run_asserts(job: Any, client: proxies.Client, record: Record) -> None:
     linecache.cache["tests.py"] = (len(source), None, source.splitlines(True), "tests.py")
     space["__rlvr_held__"] = tally = Tally()
     names = job["names"]
+    client.classes_of_tests = classes_named(ast.parse(source))
+    client.stops = "StopIteration" in source or "StopAsyncIteration" in source
     if "globals" in source:  # they look names up by computing them
-        names = names + [name for name in client.ask("public") if name not in names and name not in vars(builtins)]
+        names = names + [name for name in public(client) if name not in names]
     proxies.look_there(client)
     volatile = bind(client, space, names)
     sys.argv = ["tests.py"]
@@ -110,12 +117,18 @@ def run_asserts(job: Any, client: proxies.Client, record: Record) -> None:
             if tally.held > before:
                 record.check(name, True)
         if client.swallowed:
-            record.check(name, False, "the solution kept a failed assert to itself")
-            client.flags.add("swallowed-assert")
-            client.swallowed.clear()
+            record.check(name, True)  # which says no
         if volatile:
             bind(client, space, volatile)
     record.complete()
+
+
+def public(client: proxies.Client) -> list[str]:
+    """The names that a solution offers to whoever imports all of it; it cannot hide what the language provides."""
+    names = client.ask("public")
+    if not isinstance(names, list):
+        raise remote.Gone("the solution sent something that is no answer")
+    return [n for n in names if isinstance(n, str) and n.isidentifier() and n[:1] != "_" and n not in vars(builtins)]
 
 
 class Counted(ast.NodeTransformer):
@@ -139,17 +152,41 @@ class Tally:
 def bind(client: proxies.Client, space: dict[str, Any], names: list[str]) -> list[str]:
     """Gives the tests what the solution defines; returns the names of plain values, which may change."""
     volatile = []
-    for name, value in client.ask("names", names):
-        if name not in names:
-            raise remote.Gone("the solution sent something that is no answer")
+    for name, value in client.resolve(names):
         space[name] = value
-        if (
-            not isinstance(type(value), proxies.RemoteClass)
-            and not callable(value)
-            and not isinstance(value, types.ModuleType)
-        ):
+        remote_kind = isinstance(type(value), proxies.RemoteClass)
+        if not remote_kind and not callable(value) and not isinstance(value, types.ModuleType):
             volatile.append(name)
     return volatile
+
+
+def classes_named(tree: ast.Module) -> set[str]:
+    """Names that tests use as those of classes, though they may be lower-case."""
+    found: list[ast.expr | None] = []
+    for node in ast.walk(tree):
+        if isinstance(node, ast.ClassDef):
+            found += node.bases
+        elif isinstance(node, ast.ExceptHandler):
+            found.append(node.type)
+        elif isinstance(node, ast.Call) and ast.unparse(node.func) in ("isinstance", "issubclass"):
+            found += node.args[1:]
+    return {part.id for each in found if each is not None for part in ast.walk(each) if isinstance(part, ast.Name)}
+
+
+def free_names(tree: ast.Module) -> set[str]:
+    """Names that tests use and do not bind themselves, builtins left out."""
+    used: set[str] = set()
+    bound = set(vars(builtins))
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Name):
+            (used if isinstance(node.ctx, ast.Load) else bound).add(node.id)
+        elif isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)):
+            bound.add(node.name)
+        elif isinstance(node, ast.arg):
+            bound.add(node.arg)
+        elif isinstance(node, ast.alias):
+            bound.add((node.asname or node.name).partition(".")[0])
+    return used - bound
 
 
 def explain(name: str, error: AssertionError) -> str:
@@ -214,17 +251,20 @@ def hook_unittest(unittest: Any, record: Record) -> None:
 class SolutionModule(types.ModuleType):
     """What `import solution` gives to a test file."""
 
-    def __init__(self, name: str, client: proxies.Client) -> None:
+    def __init__(self, name: str, client: proxies.Client, wanted: set[str]) -> None:
         super().__init__(name)
         self.__dict__["__rlvr_client__"] = client
+        self.__dict__["__rlvr_wanted__"] = wanted
         self.__dict__["__file__"] = "solution.py"
 
     def __getattr__(self, name: str) -> Any:
         if name == "__all__":
-            return self.__rlvr_client__.ask("public")
+            names = [name for name in public(self.__rlvr_client__) if name in self.__rlvr_wanted__]
+            # Under the name of a module, only that module: nobody reads `math` as something else.
+            return [n for n in names if n not in remote.PURE or isinstance(getattr(self, n), types.ModuleType)]
         if name.startswith("__"):
             raise AttributeError(name)
-        for _, value in self.__rlvr_client__.ask("names", [name]):
+        for _, value in self.__rlvr_client__.resolve([name]):
             return value
         raise AttributeError(f"module 'solution' has no attribute {name!r}")
 
@@ -237,8 +277,11 @@ class SolutionModule(types.ModuleType):
 
 def run_pytest(job: Any, client: proxies.Client, record: Record) -> None:
     """Runs a test file by pytest; every test is a check."""
+    tree = ast.parse(job["tests"])
+    client.classes_of_tests = classes_named(tree)
+    client.stops = "StopIteration" in job["tests"] or "StopAsyncIteration" in job["tests"]
     for name in job["names"] or ["solution"]:
-        sys.modules[name] = SolutionModule(name, client)
+        sys.modules[name] = SolutionModule(name, client, free_names(tree))
     try:
         import pytest
     except ImportError:

@@ -20,8 +20,9 @@ from rlvr_sandboxes.inside.remote import (
     VALUE_OPS,
     Gone,
     Link,
-    find_standard,
     standard_name,
+    taken_name,
+    taken_type,
 )
 
 
@@ -37,8 +38,12 @@ class Client(Link):
         self.flags: set[str] = set()
         self.raised: list[BaseException] = []
         self.module_name = "__main__"
+        self.classes_of_tests: set[str] = set()
         self.adopting: type | None = None
         self.swallowed: dict[int, str] = {}
+        self.named: set[int] = set()
+        self.tainted: set[int] = set()
+        self.stops = False
 
     def ready(self) -> None:
         """Waits until the solution is loaded.
@@ -77,7 +82,34 @@ class Client(Link):
                 error = self.error(message["e"])
             except Exception as fault:
                 raise Gone(f"the solution sent something that is no answer: {fault}") from None
+            if isinstance(error, (StopIteration, StopAsyncIteration)) and not self.stops and op != "special":
+                # It would end a loop of the tests around the call, and with it what they check.
+                raise RuntimeError("the solution raised StopIteration") from None
             raise error
+
+    def resolve(self, names: list[str]) -> list[tuple[str, Any]]:
+        """What names of the tests stand for, of those that the solution defines.
+
+        Raises:
+            Gone: The solution does not keep to the format.
+        """
+        found = []
+        for name, module, held, value in self.ask("names", names):
+            if name not in names:
+                raise Gone("the solution sent something that is no answer")
+            if module is not None:
+                try:
+                    value = taken_name(name, module, held)
+                except (codec.Unfit, AttributeError, ImportError):
+                    continue  # as if it were not there
+            if isinstance(value, RemoteClass) and (name[:1].isupper() or name in self.classes_of_tests):
+                self.named.add(value.__rlvr_number__)
+            found.append((name, value))
+        return found
+
+    def is_named(self, kind: type) -> bool:
+        """Whether the tests name a class, or one that it derives from, as a class."""
+        return any(getattr(each, "__rlvr_number__", None) in self.named for each in type.mro(kind))
 
     def error(self, packed: Any) -> BaseException:
         """The exception to raise here for one that was raised there."""
@@ -184,8 +216,8 @@ class Client(Link):
         tag, *rest = packed
         if tag == "yours":
             return self.lent[rest[0]]
-        if tag == "standard":
-            return find_standard(*rest)
+        if tag == "type":
+            return taken_type(rest[0])
         if tag == "class":
             return self.stand_in(rest[0], rest[1])
         if tag != "object":
@@ -265,7 +297,10 @@ class Client(Link):
         else:
             fitting = fitting or [RemoteObject]
             space["__slots__"] = ()
-            space.update((name, method_operator(name, number)) for name in description["methods"])
+            for name in description["methods"]:
+                plain = type(name) is str and name.isidentifier() and (name[:1] != "_" or name == "__init__")
+                if plain and name not in TEXT_METHODS:  # those are looked at first
+                    space[name] = method_operator(name, number)
             if description["mutable"] in PLAIN:
                 space["__class__"] = PLAIN[description["mutable"]]  # `isinstance` asks for it, and for nothing more
             for name in description["special"]:
@@ -389,21 +424,16 @@ def number_of(value: Any) -> int:
 
 def remote_call(client: Client, target: Any, args: Any, kwargs: Any) -> Any:
     shared = [*args, *kwargs.values()]
-    try:
-        return client.ask("call", target, list(args), dict(kwargs), shared=shared)
-    except StopIteration:
-        if isinstance(target, RemoteObject) and facts_of(target)["name"] == "function":
-            # It would end a loop of the tests around the call, and with it what they check.
-            raise RuntimeError("the function raised StopIteration") from None
-        raise
+    return client.ask("call", target, list(args), dict(kwargs), shared=shared)
 
 
 def remote_getattr(self: Any, name: str) -> Any:
     if name.startswith("_rlvr_") or (name.startswith("__") and name not in DUNDERS):
         raise AttributeError(name)
     kind: Any = type(self)
-    if name in TEXT_METHODS and not kind.__rlvr_facts__["named"] and kind.__rlvr_facts__["name"] != "module":
-        raise AttributeError("a `{}` of the solution's passes for text".format(kind.__rlvr_facts__["name"]))
+    if name in TEXT_METHODS and not kind.__rlvr_client__.is_named(kind):
+        kind.__rlvr_client__.flags.add("lying-object")
+        raise AttributeError("a `{}` of the solution's passes for plain data".format(kind.__rlvr_facts__["name"]))
     return kind.__rlvr_client__.ask("getattr", self, name)
 
 
@@ -426,7 +456,7 @@ class RemoteObject(metaclass=RemoteClass):
 
     __slots__ = ("__weakref__", "_rlvr_number")
     __rlvr_number__ = 0
-    __rlvr_facts__: ClassVar[Any] = {"named": False, "name": "object", "special": [], "mutable": False, "flavour": ""}
+    __rlvr_facts__: ClassVar[Any] = {"name": "object", "special": [], "mutable": False, "flavour": ""}
 
     __getattr__ = remote_getattr
 
@@ -442,7 +472,7 @@ class RemoteObject(metaclass=RemoteClass):
         facts = facts_of(self)
         if isinstance(other, RemoteObject):
             for one, two in ((self, other), (other, self)):
-                if facts_of(one)["named"] and "__eq__" in facts_of(one)["special"]:
+                if named(one) and "__eq__" in facts_of(one)["special"]:
                     return client_of(self).ask("special", one, "__eq__", [two]) is True
             if not (facts["mutable"] and facts_of(other)["mutable"]):
                 return False
@@ -478,6 +508,21 @@ def client_of(value: Any) -> Client:
     return client
 
 
+def named(value: Any) -> bool:
+    """Whether the tests name its class."""
+    return client_of(value).is_named(type(value))
+
+
+def is_tainted(value: Any) -> bool:
+    """Whether it came of arithmetic with plain data: a number then could be one that the tests expect."""
+    return number_of(value) in client_of(value).tainted
+
+
+TO_NUMBERS = frozenset(
+    "__abs__ __round__ __int__ __float__ __bool__ __index__ __complex__ __trunc__ __floor__ __ceil__ __len__".split()
+)
+
+
 def facts_of(value: Any) -> Any:
     return type(value).__rlvr_facts__
 
@@ -490,13 +535,18 @@ def value_operator(name: str) -> Any:
     """A method that asks the solution and hands it nothing that a test expects."""
 
     def method(self: Any, *operands: Any) -> Any:
+        if name in TO_NUMBERS and is_tainted(self):
+            client_of(self).flags.add("lying-object")
+            raise TypeError("an object of the solution's passes for a number")
         answer = client_of(self).ask("special", self, name, list(operands), shared=list(operands))
         if name in ("__iter__", "__bool__"):
             return answer
-        if name == "__exit__" and operands[:1] == (AssertionError,) and answer != ["NotImplemented"] and answer[0]:
-            client_of(self).swallowed[id(operands[1])] = str(operands[1])[:2000]
+        if name in ("__exit__", "__aexit__") and is_assertion(operands) and answer != ["NotImplemented"] and answer[0]:
+            client_of(self).swallowed[id(operands[1])] = "a failed assert was swallowed"
         if answer == ["NotImplemented"]:
             return NotImplemented
+        if is_tainted(self) and isinstance(answer[0], RemoteObject):
+            client_of(self).tainted.add(number_of(answer[0]))
         return answer[0]
 
     return method
@@ -510,13 +560,17 @@ def method_operator(name: str, number: int) -> Any:
     return method
 
 
+def is_assertion(operands: Any) -> bool:
+    return bool(operands) and isinstance(operands[0], type) and issubclass(operands[0], AssertionError)
+
+
 def call_operator(self: Any, *args: Any, **kwargs: Any) -> Any:
     return remote_call(client_of(self), self, args, kwargs)
 
 
 def order_operator(name: str) -> Any:
     def method(self: Any, other: Any) -> Any:
-        if not facts_of(self)["named"] or not isinstance(other, RemoteObject):
+        if not named(self) or not isinstance(other, RemoteObject):
             return NotImplemented
         answer = client_of(self).ask("special", self, name, [other])
         return NotImplemented if answer == ["NotImplemented"] else answer[0]
@@ -526,7 +580,7 @@ def order_operator(name: str) -> Any:
 
 def number_operator(name: str) -> Any:
     def method(self: Any, other: Any, *more: Any) -> Any:
-        if not facts_of(self)["named"]:
+        if not named(self):
             return NotImplemented
         answer = client_of(self).ask("special", self, name, [other, *more])
         if answer == ["NotImplemented"]:
@@ -534,13 +588,15 @@ def number_operator(name: str) -> Any:
         if isinstance(other, (int, float, complex)) and isinstance(answer[0], (int, float, complex)):
             client_of(self).flags.add("lying-object")
             raise TypeError("an object of the solution's passes for a number")
+        if isinstance(answer[0], RemoteObject) and (not isinstance(other, RemoteObject) or is_tainted(self)):
+            client_of(self).tainted.add(number_of(answer[0]))
         return answer[0]
 
     return method
 
 
 def contains(self: Any, item: Any) -> bool:
-    if facts_of(self)["named"]:
+    if named(self):
         return client_of(self).ask("special", self, "__contains__", [item]) is True
     return any(item is held or item == held for held in self)
 

@@ -16,6 +16,11 @@ What keeps the judge's word its own:
 
 from __future__ import annotations
 
+import builtins
+import collections
+import datetime
+import decimal
+import fractions
 import importlib
 import json
 import os
@@ -46,9 +51,50 @@ STANDARD = frozenset(
     "enum fractions functools heapq inspect io itertools json math numbers numpy operator pandas random re statistics "
     "string sympy textwrap time types typing unicodedata".split()
 )
-"""Modules that the judge may take its own copy of, when the tests use one that only the solution imports."""
+"""Modules whose functions and classes cross by name from the judge to the solution."""
 
-TEXT_METHODS = frozenset(dir(str)) - frozenset(dir(list)) - frozenset(dir(object)) - {"index", "count", "format"}
+PURE = frozenset(
+    "bisect calendar cmath collections datetime decimal fractions functools heapq itertools json math numbers numpy "
+    "operator pandas random re statistics string sympy textwrap time typing unicodedata".split()
+)
+"""Modules that the judge may take its own copy of, for a name that the tests use and only the solution imports."""
+
+ALIASES = {"numpy": "np", "pandas": "pd", "collections": "col", "itertools": "it", "functools": "ft", "datetime": "dt"}
+
+TYPES = {
+    kind.__name__: kind
+    for kind in (
+        *(
+            bool,
+            bytearray,
+            bytes,
+            complex,
+            dict,
+            float,
+            frozenset,
+            int,
+            list,
+            object,
+            range,
+            set,
+            str,
+            tuple,
+            type(None),
+        ),
+        *(collections.Counter, collections.OrderedDict, collections.defaultdict, collections.deque),
+        *(datetime.date, datetime.datetime, datetime.time, datetime.timedelta, decimal.Decimal, fractions.Fraction),
+    )
+}
+"""Classes that cross as themselves from the solution to the judge: making an instance of one runs nobody's code."""
+
+TEXT_METHODS = (
+    (frozenset(dir(str)) | frozenset(dir(frozenset)) | {"most_common", "is_integer", "bit_length", "total_seconds"})
+    - frozenset(dir(list))
+    - frozenset(dir(object))
+    - {"index", "count", "format"}
+)
+"""Methods of plain values that a test calls to look at one, and that an object of the solution's own may not answer."""
+
 DUNDERS = frozenset(
     "__dict__ __name__ __doc__ __qualname__ __module__ __annotations__ __wrapped__ __defaults__ __kwdefaults__".split()
 )
@@ -98,7 +144,7 @@ class Link:
 
 
 def find_standard(module: Any, name: Any) -> Any:
-    """A module, class or function of the standard library, by the names that the other side gave.
+    """A module, class or function of the standard library, by the names that the judge gave.
 
     Raises:
         codec.Unfit: It is not one that may be taken.
@@ -132,3 +178,38 @@ def standard_name(value: Any) -> list[str] | None:
             if found is value:
                 return [candidate, name]
     return None
+
+
+def taken_type(name: Any) -> type:
+    """A plain class, or an exception of the language, by its name.
+
+    Raises:
+        codec.Unfit: It is neither.
+    """
+    found: Any = TYPES.get(name) or getattr(builtins, str(name), None)
+    if isinstance(found, type) and (found in TYPES.values() or issubclass(found, BaseException)):
+        return found
+    raise codec.Unfit("not a class that may be taken")
+
+
+def type_name(value: Any) -> str | None:
+    """The name by which `taken_type` finds it, else None."""
+    if isinstance(value, type):
+        name = value.__name__
+        if TYPES.get(name) is value or (issubclass(value, BaseException) and getattr(builtins, name, None) is value):
+            return name
+    return None
+
+
+def taken_name(name: str, module: Any, held: Any) -> Any:
+    """What a name of the tests stands for that the solution has imported from the standard library.
+
+    The judge takes its own copy, and only under the name that it has there: a solution cannot pass `exec` off as `f`.
+
+    Raises:
+        codec.Unfit: It may not be taken.
+    """
+    if module not in PURE or (name not in (module, ALIASES.get(module)) if not held else held != name):
+        raise codec.Unfit("not from the standard library, or under another name")
+    found = importlib.import_module(module)
+    return getattr(found, held) if held else found

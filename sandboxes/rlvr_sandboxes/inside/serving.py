@@ -13,7 +13,17 @@ from collections.abc import Callable
 from typing import Any
 
 from rlvr_sandboxes.inside import codec
-from rlvr_sandboxes.inside.remote import OTHER_OPS, STANDARD, VALUE_OPS, Gone, Link, find_standard, standard_name
+from rlvr_sandboxes.inside.remote import (
+    OTHER_OPS,
+    PURE,
+    STANDARD,
+    VALUE_OPS,
+    Gone,
+    Link,
+    find_standard,
+    standard_name,
+    type_name,
+)
 
 
 class Server(Link):
@@ -24,7 +34,6 @@ class Server(Link):
         self.objects: dict[int, Any] = {}
         self.known: set[int] = set()
         self.flags: set[str] = set()
-        self.named: set[str] = set()
         self.lent: dict[int, Any] = {}
         self.borrowed: dict[int, int] = {}
         self.module: Any = None
@@ -35,8 +44,8 @@ class Server(Link):
         """Tells the judge that there is nothing to serve."""
         self.send(json.dumps({"gone": why}))
 
-    def serve(self, module: types.ModuleType, named: set[str], output: Callable[[], str]) -> None:
-        self.module, self.named, self.output = module, named, output
+    def serve(self, module: types.ModuleType, output: Callable[[], str]) -> None:
+        self.module, self.output = module, output
         self.send(json.dumps({"ready": True}))
         try:
             while True:
@@ -127,9 +136,9 @@ class Server(Link):
             return ["yours", object.__getattribute__(value, "_number")]
         if id(value) in self.borrowed:
             return ["yours", self.borrowed[id(value)]]
-        standard = standard_name(value)
-        if standard:
-            return ["standard", *standard]
+        plain = type_name(value)
+        if plain:
+            return ["type", plain]
         number = id(value)
         self.objects[number] = value
         if isinstance(value, type):
@@ -153,7 +162,6 @@ class Server(Link):
         if getattr(kind, "__hash__", None) is None and "__hash__" in special:
             special.remove("__hash__")
         bases = [json.loads(self.pack(base)) for base in kind.__bases__ if base is not object and not mutable]
-        named = any(c.__name__ in self.named and getattr(self.module, c.__name__, None) is c for c in line)
         flavours: dict[Any, str] = {types.CoroutineType: "coroutine", types.AsyncGeneratorType: "generator"}
         flavour = flavours.get(kind, "")
         if type(kind) is not type and hasattr(type(kind), "__iter__"):
@@ -163,10 +171,11 @@ class Server(Link):
             "doc": kind.__doc__ if isinstance(kind.__doc__, str) else None,
             "special": special,
             "methods": [
-                name for name, held in vars(kind).items() if type(held) is types.FunctionType and name not in special
+                name
+                for name, held in vars(kind).items()
+                if type(held) is types.FunctionType and (not name.startswith("__") or name == "__init__")
             ],
             "bases": bases,
-            "named": named,
             "mutable": mutable,
             "flavour": flavour,
             "error": issubclass(kind, BaseException),
@@ -209,15 +218,21 @@ class Server(Link):
         self.objects[id(error)] = error
         cause = error.__cause__
         parts = {"cause": json.loads(self.pack_error(cause))} if cause is not None and cause is not error else {}
-        standard = standard_name(kind)
-        which = {"o": ["standard", *standard]} if standard else json.loads(self.pack(kind))
+        which = json.loads(self.pack(kind))
         return json.dumps({"class": which, "args": arguments, "text": text, "number": id(error), **parts})
 
     # What the judge may ask for
 
     def do_names(self, names: list[str]) -> Any:
+        """Name, module and name in it for what is the standard library's, else None twice, and the value."""
         space = self.module.__dict__
-        return [[name, space[name]] for name in names if name in space]
+        found = []
+        for name in names:
+            if name in space:
+                module, held = standard_name(space[name]) or (None, None)
+                known = module in PURE and (held == name or not held)
+                found.append([name, module, held, None] if known else [name, None, None, space[name]])
+        return found
 
     def do_public(self) -> list[str]:
         space = self.module.__dict__

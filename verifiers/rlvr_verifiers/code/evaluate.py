@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ast
 import functools
+import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -28,6 +29,9 @@ from .nodes import (
     opaque_in,
 )
 from .pure import Excess, Unsupported
+
+SECONDS = 2.0
+"""Processor time that the checks of one test list may take here; what takes longer is judged in the sandbox."""
 
 NODES = 400_000
 """Nodes that are evaluated for one check."""
@@ -50,6 +54,7 @@ class Evaluator:
         self.returned = returned
         self.variables = variables
         self.left = NODES
+        self.until = time.process_time() + SECONDS
         self.pretends = any(type(v) not in SIMPLE and opaque_in(v) for v in variables.values())
 
     def evaluate(self, tree: ast.expr) -> Any:
@@ -73,6 +78,12 @@ class Evaluator:
                 raise NeedsJudge("an object of the program's own") from None
             raise
 
+    def spend(self) -> None:
+        """Counts a step. A step is quick by itself; how long many of them take, the program's values decide."""
+        self.left -= 1
+        if self.left < 0 or (self.left % 64 == 0 and time.process_time() > self.until):
+            raise Excess("too many steps")
+
     def truth(self, value: Any) -> bool:
         """Whether a value counts as true."""
         if type(value) is Opaque:
@@ -81,9 +92,7 @@ class Evaluator:
 
     def value(self, node: ast.expr, scope: Scope) -> Any:
         """The value of a node."""
-        self.left -= 1
-        if self.left < 0:
-            raise Excess("too many steps")
+        self.spend()
         handler = _HANDLERS.get(type(node))
         if handler is None:
             raise Unsupported(f"`{type(node).__name__}`")
@@ -339,9 +348,7 @@ class Evaluator:
             return
         generator = generators[i]
         for item in first if first is not None else self.walk(self.value(generator.iter, scope)):
-            self.left -= 1
-            if self.left < 0:
-                raise Excess("too many steps")
+            self.spend()
             inner = {**scope, **self.unpacked(generator.target, item)}
             if all(self.truth(self.value(test, inner)) for test in generator.ifs):
                 yield from self.rows(generators, i + 1, inner)

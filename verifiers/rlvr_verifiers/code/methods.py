@@ -109,6 +109,8 @@ ANY_METHOD: frozenset[str] = frozenset().union(*METHODS.values())
 ONLY_TEXT = words(
     """capitalize casefold center endswith expandtabs isalnum isalpha isascii isdecimal isdigit isidentifier islower
     isnumeric isprintable isspace istitle isupper ljust lower lstrip partition removeprefix removesuffix rfind rindex
-    rjust rpartition rsplit rstrip splitlines startswith strip swapcase upper zfill"""
+    rjust rpartition rsplit rstrip splitlines startswith strip swapcase upper zfill
+    issubset issuperset isdisjoint union intersection difference symmetric_difference
+    most_common is_integer bit_length bit_count total_seconds as_integer_ratio"""
 )
-"""Methods of text that classes of programs hardly have: an object that answers to one of them pretends to be text."""
+"""Methods of text, sets and numbers that objects of programs hardly have: one that answers to them pretends."""

@@ -109,6 +109,8 @@ def _magnitude(function: Callable[..., Any], limit: int) -> Callable[..., Any]:
 
 def _sum(values: Any, /, start: Any = 0) -> Any:
     values = items(values)
+    if len(values) > 2_000 and any(isinstance(v, (fractions.Fraction, decimal.Decimal)) for v in values):
+        raise Excess("a sum of fractions that takes too long")
     if not isinstance(start, (int, float, complex)):
         values = list(values)
         if len(values) * sum(len(v) for v in values if hasattr(v, "__len__")) > ITEMS:

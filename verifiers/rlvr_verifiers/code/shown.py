@@ -104,7 +104,7 @@ def _atom(value: Any) -> str:
         return f"<an integer of about {digits:,} digits>"
     if isinstance(value, (str, bytes, bytearray)):
         return repr(value[: LIMIT + 2])
-    if isinstance(value, (bool, int, float, complex, range, type(None))):
+    if isinstance(value, (bool, int, float, complex, type(None))):
         return repr(value)
     try:
         return repr(value)[: 2 * LIMIT] if not hasattr(value, "__len__") or len(value) < 1000 else type(value).__name__

@@ -6,13 +6,14 @@ of a line that differ as text are compared as numbers: integers exactly, others 
 
 from __future__ import annotations
 
+import decimal
 import math
 import re
 
 from .shown import shown_text
 
 _NUMBER = re.compile(r"[+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d{1,4})?", re.ASCII)
-_INTEGER = re.compile(r"([+-]?)0*(\d+)", re.ASCII)
+_INTEGER = re.compile(r"([+-]?)0*+(\d*+)", re.ASCII)
 _LONGEST = 400  # characters of a number that is not an integer
 
 
@@ -47,16 +48,26 @@ def _same(want: list[str], got: list[str], tolerance: float) -> bool:
 
 def _equal(want: str, got: str, tolerance: float) -> bool:
     """Whether two words are the same number."""
-    whole, mine = _INTEGER.fullmatch(want), _INTEGER.fullmatch(got)
+    whole, mine = _whole(want), _whole(got)
     if whole and mine:
-        signs = {m[1] == "-" and m[2] != "0" for m in (whole, mine)}
-        return whole[2] == mine[2] and len(signs) == 1
+        return whole == mine
     if max(len(want), len(got)) > _LONGEST or not (_NUMBER.fullmatch(want) and _NUMBER.fullmatch(got)):
         return False
+    if whole:  # relative to a large integer, a neighbour is near
+        return abs(decimal.Decimal(got) - decimal.Decimal(want)) <= min(tolerance, 1e-6)
     right, value = float(want), float(got)
     if not (math.isfinite(right) and math.isfinite(value)):
         return False
     return abs(right - value) <= tolerance * max(1.0, abs(right))
+
+
+def _whole(word: str) -> str:
+    """An integer in its shortest form; empty for another word."""
+    found = _INTEGER.fullmatch(word)
+    if not found or not word[-1:].isdigit():
+        return ""
+    digits = found[2] or "0"
+    return digits if found[1] != "-" or digits == "0" else "-" + digits
 
 
 def checker_program(source: str, nonce: str, stdin: str, expected: str, actual: str) -> str:
