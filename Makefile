@@ -8,7 +8,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
-.PHONY: train test sandbox bench bench-math clean
+.PHONY: train test sandbox bench bench-math bench-sandbox clean
 
 train: $(VENV)/.train
 	$(BIN)/rlvr train --task math $(ARGS)
@@ -28,6 +28,9 @@ bench: $(VENV)/.bench
 
 bench-math: $(VENV)/.peers
 	$(BIN)/python benchmarks/math_verifier.py $(ARGS)
+
+bench-sandbox: $(VENV)/.test
+	$(BIN)/python benchmarks/sandbox.py --out benchmarks/results/sandbox.md $(ARGS)
 
 $(VENV)/bin/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \

@@ -40,7 +40,7 @@ if TYPE_CHECKING:
 
 LABEL = "rlvr.sandbox"
 OWNER = "rlvr.owner"
-POOL = "pool"
+POOL = f"pool:{os.getuid()}"
 OWNER_FILE = "owner"
 
 CAPABILITIES = {"KILL": 5, "SETGID": 6, "SETUID": 7}

@@ -14,7 +14,7 @@ from typing import Literal
 from rlvr import RlvrError
 from rlvr_sandboxes.docker import LABEL, OWNER, POOL, Docker
 from rlvr_sandboxes.engine import client
-from rlvr_sandboxes.forkserver import Lost
+from rlvr_sandboxes.forkserver import Lost, version
 from rlvr_sandboxes.places import places
 
 
@@ -80,6 +80,6 @@ def status() -> list[Row]:
                 state = "stale"
             elif place is not None and place.lock():
                 place.unlock()
-                state = "idle" if place.fits(place.facts.get("wants", {})) else "stale"
+                state = "idle" if place.facts.get("wants", {}).get("version") == version() else "stale"
             rows.append(Row(row["Id"][:12], row["Image"], "pool" if pooled else "own", state, row["Status"]))
     return rows

@@ -63,7 +63,7 @@ class Unfit(Exception):
 
 _dump = json.JSONEncoder(allow_nan=False, separators=(",", ":")).encode
 _ATOMS = frozenset((bool, str, type(None)))
-_SHARED = frozenset((list, dict, set))
+_SHARED = frozenset((list, dict, set, collections.defaultdict))
 _EMPTY: dict[Any, Any] = {}
 _KEYS, _VALUES, _ITEMS = type(_EMPTY.keys()), type(_EMPTY.values()), type(_EMPTY.items())
 

@@ -55,6 +55,8 @@ class Record:
 
     def check(self, name: str, passed: bool, detail: str = "") -> None:
         self.made += 1
+        if passed and self.client.gone:
+            passed, detail = False, self.client.gone
         if passed and self.client.swallowed:
             passed, detail = False, "the solution kept a failed assert to itself"
         if self.client.swallowed:
@@ -118,6 +120,8 @@ def run_asserts(job: Any, client: proxies.Client, record: Record) -> None:
                 record.check(name, True)
         if client.swallowed:
             record.check(name, True)  # which says no
+        if client.gone:  # though a test may have kept that to itself
+            raise remote.Gone(client.gone)
         if volatile:
             bind(client, space, volatile)
     record.complete()
@@ -127,7 +131,7 @@ def public(client: proxies.Client) -> list[str]:
     """The names that a solution offers to whoever imports all of it; it cannot hide what the language provides."""
     names = client.ask("public")
     if not isinstance(names, list):
-        raise remote.Gone("the solution sent something that is no answer")
+        raise client.lost("the solution sent something that is no answer")
     return [n for n in names if isinstance(n, str) and n.isidentifier() and n[:1] != "_" and n not in vars(builtins)]
 
 
@@ -299,8 +303,8 @@ def run_pytest(job: Any, client: proxies.Client, record: Record) -> None:
     options = ["-q", "-p", "no:cacheprovider", "--noconftest", "--confcutdir", folder]
     options += ["--rootdir", folder, "-c", os.devnull, path]
     code = int(pytest.main(options, plugins=[recorder]))
-    if recorder.gone or client.dead:
-        raise remote.Gone(recorder.gone or client.dead)
+    if client.gone:
+        raise remote.Gone(client.gone)
     if code not in (0, 1):
         record.stop(f"pytest ended with exit code {code}" + (f"; {recorder.broken}" if recorder.broken else ""))
         return
@@ -313,7 +317,6 @@ class Recorder:
     def __init__(self, record: Record) -> None:
         self.record = record
         self.broken = ""
-        self.gone = ""
 
     def pytest_runtest_logreport(self, report: Any) -> None:
         crash = getattr(getattr(report, "longrepr", None), "reprcrash", None)
@@ -323,10 +326,6 @@ class Recorder:
             self.record.check(report.nodeid, report.passed or expected, "" if report.passed else detail)
         elif report.failed:
             self.record.check(f"{report.nodeid} ({report.when})", False, detail)
-
-    def pytest_exception_interact(self, node: Any, call: Any, report: Any) -> None:
-        if isinstance(call.excinfo.value, remote.Gone):
-            self.gone = str(call.excinfo.value)
 
     def pytest_collectreport(self, report: Any) -> None:
         if report.failed:

@@ -7,6 +7,7 @@ import importlib
 import io
 import json
 import sys
+import threading
 import types
 import weakref
 from typing import Any, ClassVar, cast
@@ -31,6 +32,7 @@ class Client(Link):
 
     def __init__(self, fd: int) -> None:
         super().__init__(fd)
+        self.turn = threading.RLock()
         self.classes: dict[int, type] = {}
         self.objects: weakref.WeakValueDictionary[int, Any] = weakref.WeakValueDictionary()
         self.lent: dict[int, Any] = {}
@@ -54,9 +56,14 @@ class Client(Link):
         message = self.receive()
         if "ready" not in message:
             self.dead = "the solution raised {}".format(str(message.get("gone"))[:500])
-            raise Gone(self.dead)
+            raise self.lost()
 
     def ask(self, op: str, *rest: Any, shared: Any = ()) -> Any:
+        """Asks for one thing; threads of the tests take turns. See `ask_now`."""
+        with self.turn:
+            return self.ask_now(op, *rest, shared=shared)
+
+    def ask_now(self, op: str, *rest: Any, shared: Any = ()) -> Any:
         """Asks for one thing, and lends what the solution asks for meanwhile.
 
         Raises:
@@ -81,7 +88,7 @@ class Client(Link):
                     return codec.unpack(message["r"], codec.Own(self.unpack_foreign))
                 error = self.error(message["e"])
             except Exception as fault:
-                raise Gone(f"the solution sent something that is no answer: {fault}") from None
+                raise self.lost(f"the solution sent something that is no answer: {fault}") from None
             if isinstance(error, (StopIteration, StopAsyncIteration)) and not self.stops and op != "special":
                 # It would end a loop of the tests around the call, and with it what they check.
                 raise RuntimeError("the solution raised StopIteration") from None
@@ -96,7 +103,7 @@ class Client(Link):
         found = []
         for name, module, held, value in self.ask("names", names):
             if name not in names:
-                raise Gone("the solution sent something that is no answer")
+                raise self.lost("the solution sent something that is no answer")
             if module is not None:
                 try:
                     value = taken_name(name, module, held)

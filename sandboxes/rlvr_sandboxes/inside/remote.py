@@ -110,6 +110,7 @@ class Link:
     def __init__(self, fd: int) -> None:
         self.fd = fd
         self.dead = ""
+        self.gone = ""
 
     def send(self, message: str) -> None:
         data = message.encode("ascii")
@@ -118,16 +119,21 @@ class Link:
             while view:
                 view = view[os.write(self.fd, view) :]
         except OSError:
-            raise Gone(self.dead or "the solution's process ended") from None
+            raise self.lost() from None
+
+    def lost(self, why: str = "the solution's process ended") -> Gone:
+        """What to raise from now on, whatever a test makes of it."""
+        self.gone = self.dead or why
+        return Gone(self.gone)
 
     def receive(self) -> Any:
         size = int.from_bytes(self.exactly(4), "big")
         if size > FRAME_LIMIT:
-            raise Gone("the solution sent too much")
+            raise self.lost("the solution sent too much")
         try:
             return json.loads(self.exactly(size))
         except (ValueError, RecursionError):
-            raise Gone("the solution sent something that is no answer") from None
+            raise self.lost("the solution sent something that is no answer") from None
 
     def exactly(self, size: int) -> bytes:
         parts = []
@@ -137,7 +143,7 @@ class Link:
             except OSError:
                 part = b""
             if not part:
-                raise Gone(self.dead or "the solution's process ended")
+                raise self.lost()
             parts.append(part)
             size -= len(part)
         return b"".join(parts)
