@@ -104,6 +104,8 @@ def _end(text: str, start: int, fences: list[re.Match[str]], i: int) -> tuple[in
     """Where the block that fence `i` opens ends, and the next fence to look at."""
     closing = (j for j in range(i + 1, len(fences)) if _closes(fences[j], fences[i]))
     candidates = list(itertools.islice(closing, _ENDS))
+    if candidates == [i + 1]:  # there is nothing to choose, whatever stands between
+        return fences[i + 1].start(), i + 2
     for j in candidates:
         code = text[start : fences[j].start()]
         if not code.strip() or parses(_dedented(code, fences[i].group())):
