@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import json
 import random
+from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
@@ -94,6 +95,7 @@ class TaskCheck:
         shared_ids: Ids that are in both splits.
         shared_prompts: How many prompts are in both splits.
         answers: How many different gold answers there are; of a single one, nothing can be shuffled.
+        compared: How many gold answers were verified in which way, where the verifier says it: `parts["compared"]`.
     """
 
     task: str
@@ -102,6 +104,7 @@ class TaskCheck:
     shared_ids: list[str] = field(default_factory=list)
     shared_prompts: int = 0
     answers: int = 0
+    compared: Counter[str] = field(default_factory=Counter)
 
     @property
     def ok(self) -> bool:
@@ -223,6 +226,8 @@ def _check_each(
     for (problem, text), verdict in zip(jobs, _verify(task, scorer, jobs), strict=True):
         if not tally.add(verdict):
             found.offenders.append(Offender(tally.split, tally.kind, problem.sample.id, text, verdict))
+        if kind == "gold" and "compared" in verdict.parts:
+            found.compared[str(verdict.parts["compared"])] += 1
     found.tallies.append(tally)
 
 

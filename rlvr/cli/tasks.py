@@ -114,6 +114,10 @@ def check(
     ]
     table(("split", "completion", *counts, ""), rows, right=counts)
     say("")
+    if found.compared:
+        whole = found.compared.total()
+        shares = (f"{way} {count} ({count / whole:.1%})" for way, count in found.compared.most_common())
+        say(f"gold answers compared by: {', '.join(shares)}")
     for line in findings(found):
         say(line)
     for offender in found.offenders[:OFFENDERS]:
@@ -178,6 +182,7 @@ def check_json(found: TaskCheck) -> dict[str, Any]:
         "task": found.task,
         "ok": found.ok,
         "answers": found.answers,
+        "compared": dict(found.compared),
         "tallies": [asdict(tally) | {"ok": tally.ok} for tally in found.tallies],
         "shared_ids": found.shared_ids,
         "shared_prompts": found.shared_prompts,
