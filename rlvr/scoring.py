@@ -721,9 +721,11 @@ def ready_sandbox(known: Registry, name: str, settings: Mapping[str, Any], verif
     """
     who = f"the verifier `{verifier}` runs code, and there" if verifier else "there"
     if name:
-        ready = known.sandbox(name).ready
-        if ready is not None:
-            ready(settings)
+        named = known.sandbox(name)
+        if named.ready is not None:
+            named.ready(settings)
+        if not named.safe:
+            print(f"warning: `{name}` does not hold untrusted code: {named.summary}", file=sys.stderr)
         return name
     obstacles: list[MissingDependencyError] = []
     ladder = [found for found in known.sandboxes.values() if found.safe and found.ready is not None]

@@ -47,7 +47,7 @@ def bubblewrap_sandbox() -> Sandbox:
 
 @sandbox("unsafe-subprocess", safe=False)
 def unsafe_sandbox() -> Sandbox:
-    """No isolation: a child process with clocks and resource limits, which can do to this machine what you can."""
+    """No isolation: the code runs as you, can change your files, use the network and disturb your processes."""
     from rlvr_sandboxes.unsafe_subprocess import UnsafeSubprocess
 
     return UnsafeSubprocess()

@@ -1,8 +1,8 @@
 """`unsafe-subprocess`: the protocol of the other sandboxes in a child process that nothing holds. Only by its name.
 
-It keeps verdicts as honest as elsewhere (the tests are in another process, values are compared on the host) and gives
-every execution its clock and resource limits. It does not keep a program from reading and changing the user's files,
-from using the network, or from harming other processes of the user.
+Tests are in another process and values are compared on the host, and every execution has its clock and its limits. It
+does not keep a program from reading and changing the user's files, from using the network, or from harming other
+processes of the user, the one that judges it among them.
 """
 
 from __future__ import annotations
@@ -14,14 +14,8 @@ import subprocess
 import sys
 import tempfile
 import time
-from typing import ClassVar
 
 from rlvr_sandboxes.forkserver import START_SECONDS, Connection, ForkServerSandbox, Lost, PipeChannel, boot, setup
-
-WARNING = (
-    "warning: the sandbox `unsafe-subprocess` runs model-written code as you: it can read and change your files, use "
-    "the network and disturb your other processes"
-)
 
 
 class UnsafeSubprocess(ForkServerSandbox):
@@ -30,7 +24,6 @@ class UnsafeSubprocess(ForkServerSandbox):
     name = "unsafe-subprocess"
     uses = 1_000_000
     retry_seconds = 1.0
-    warned: ClassVar[bool] = False
 
     def __init__(self) -> None:
         super().__init__()
@@ -38,9 +31,6 @@ class UnsafeSubprocess(ForkServerSandbox):
         self.folder = ""
 
     def start(self) -> Connection:
-        if not UnsafeSubprocess.warned:
-            UnsafeSubprocess.warned = True
-            print(WARNING, file=sys.stderr)
         self.folder = tempfile.mkdtemp(prefix="rlvr-unsafe-")
         self.process = subprocess.Popen(
             [sys.executable, "-s", "-c", boot(), "-"],

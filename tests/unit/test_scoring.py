@@ -558,6 +558,7 @@ def test_the_first_safe_sandbox_that_runs_here_is_taken(capsys: pytest.CaptureFi
     assert "no best; install best" in said  # a weaker one is never taken in silence
     assert chosen(sandboxes(best=False, plugin=None)) == "plugin"
     assert chosen(sandboxes(best=True), "unsafe") == "unsafe"
+    assert "warning: `unsafe` does not hold untrusted code" in capsys.readouterr().err
     with pytest.raises(MissingDependencyError, match="no best"):
         chosen(sandboxes(best=False, second=True), "best")
     with pytest.raises(MissingDependencyError, match="`runs-code` runs code, and there is no safe sandbox") as refused:
