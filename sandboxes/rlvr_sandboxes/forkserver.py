@@ -32,7 +32,10 @@ RUN, CALL, JUDGE = 1, 2, 3
 HELLO, RECORD, STDOUT, STDERR, VERDICT, NOISE, DONE = 9, 10, 11, 12, 13, 14, 15
 NOTHING, TIMEOUT, OUTPUT, STARVED, MEMORY = 0, 1, 2, 3, 4
 
-MODULES = ("codec", "confine", "remote", "serving", "proxies", "solution", "judge", "zygote")
+MODULES = (
+    *("codec", "confine", "kernel", "remote", "serving", "standins", "proxies"),
+    *("solution", "judge", "zygote"),
+)
 """The modules of `inside`, in the order in which they import each other."""
 
 OUTPUT_LIMIT = 4 << 20

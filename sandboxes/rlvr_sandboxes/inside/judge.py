@@ -19,7 +19,7 @@ import types
 from collections.abc import Callable
 from typing import Any
 
-from rlvr_sandboxes.inside import proxies, remote, solution
+from rlvr_sandboxes.inside import proxies, remote, solution, standins
 
 DETAIL = 600
 
@@ -158,7 +158,7 @@ def bind(client: proxies.Client, space: dict[str, Any], names: list[str]) -> lis
     volatile = []
     for name, value in client.resolve(names):
         space[name] = value
-        remote_kind = isinstance(type(value), proxies.RemoteClass)
+        remote_kind = isinstance(type(value), standins.RemoteClass)
         if not remote_kind and not callable(value) and not isinstance(value, types.ModuleType):
             volatile.append(name)
     return volatile
