@@ -12,6 +12,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -23,7 +24,7 @@ from rlvr_sandboxes.engine import client
 from rlvr_sandboxes.image import IMAGE
 
 import rlvr
-from rlvr import Completion, Sample, Scorer, Verdict
+from rlvr import Completion, MissingDependencyError, RlvrError, Sample, Scorer, Verdict
 from rlvr.sampler.transformers import TransformersSampler
 
 pytestmark = pytest.mark.usefixtures("needs_docker")
@@ -278,14 +279,20 @@ def test_an_engine_that_is_gone_is_an_error_within_a_bound(own_engine: Engine) -
     assert taken < 60, "the wait is once per worker, not once per completion"
 
 
-def test_a_missing_image_is_an_error_that_says_how_to_build_it() -> None:
+def test_a_missing_image_is_refused_before_anything_is_verified() -> None:
     with Scorer(workers=1, sandbox="docker", sandbox_options={"image": "rlvr-there-is-none:1"}) as scorer:
-        start = time.monotonic()
-        verdicts = scorer.submit_batch("code", pairs(8)).result(timeout=120)
-        taken = time.monotonic() - start
-    assert {verdict.status for verdict in verdicts} == {"error"}
-    assert all("rlvr sandbox build" in verdict.detail for verdict in verdicts), verdicts[0].detail
-    assert taken < 45
+        with pytest.raises(MissingDependencyError, match="there is no image `rlvr-there-is-none:1`") as refused:
+            scorer.submit_batch("code", pairs(8))
+        assert "rlvr sandbox build" in refused.value.hint
+
+
+def test_an_image_that_goes_missing_is_an_error_that_says_how_to_build_it() -> None:
+    start = time.monotonic()
+    with closing(Docker(image="rlvr-there-is-none:1")) as sandbox:
+        with pytest.raises(RlvrError, match="there is no image `rlvr-there-is-none:1`") as refused:
+            sandbox.run("print(1)")
+    assert "rlvr sandbox build" in refused.value.hint
+    assert time.monotonic() - start < 10
 
 
 # --------------------------------------------------------------------------------------------------- a training step

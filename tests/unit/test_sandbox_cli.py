@@ -20,6 +20,7 @@ from pathlib import Path
 import pytest
 from rlvr_sandboxes import engine, installation
 from rlvr_sandboxes.commands import complaint, run
+from rlvr_sandboxes.docker import OWNER, POOL
 from rlvr_sandboxes.machine import Machine
 
 from rlvr import MissingDependencyError
@@ -361,7 +362,7 @@ def own_pool(needs_docker: None, monkeypatch: pytest.MonkeyPatch) -> Iterator[st
         with closing(engine.client()) as docker:
             before = {row["Id"] for row in docker.api.containers(all=True)}
             yield folder
-            for row in docker.api.containers(all=True, filters={"label": "rlvr.owner=pool"}):
+            for row in docker.api.containers(all=True, filters={"label": f"{OWNER}={POOL}"}):
                 if row["Id"] not in before:
                     docker.api.remove_container(row["Id"], force=True)
 
