@@ -288,9 +288,9 @@ def test_a_missing_image_is_refused_before_anything_is_verified() -> None:
 
 def test_an_image_that_goes_missing_is_an_error_that_says_how_to_build_it() -> None:
     start = time.monotonic()
-    with closing(Docker(image="rlvr-there-is-none:1")) as sandbox:
-        with pytest.raises(RlvrError, match="there is no image `rlvr-there-is-none:1`") as refused:
-            sandbox.run("print(1)")
+    sandbox = Docker(image="rlvr-there-is-none:1")
+    with closing(sandbox), pytest.raises(RlvrError, match="there is no image `rlvr-there-is-none:1`") as refused:
+        sandbox.run("print(1)")
     assert "rlvr sandbox build" in refused.value.hint
     assert time.monotonic() - start < 10
 
