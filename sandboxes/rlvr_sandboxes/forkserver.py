@@ -433,6 +433,12 @@ def _opaque(packed: Any) -> Opaque:
     return Opaque(str(packed)[:80])
 
 
+def _flags(line: dict[str, Any]) -> set[str]:
+    """The flags of a line that are known."""
+    flags = line.get("flags")
+    return {flag for flag in FLAGS if flag in flags} if isinstance(flags, list) else set()
+
+
 def read_calls(report: Report, calls: Sequence[Call]) -> Calls:
     """What the program said of its calls. Any of it may be a lie, so it is read as data and nothing more."""
     run = execution(report)
@@ -453,8 +459,7 @@ def read_calls(report: Report, calls: Sequence[Call]) -> Calls:
             call = calls[len(returned)]
             used = line.get("used")
             used = used if isinstance(used, int) and 0 <= used <= len(call.trail) else 0
-            if isinstance(line.get("flags"), list):
-                flags.update(flag for flag in line["flags"][:8] if flag in FLAGS)
+            flags |= _flags(line)
             if "raised" in line:
                 returned.append(Returned(used=used, raised=str(line["raised"])[:600] or "an exception"))
                 continue
@@ -485,10 +490,9 @@ def read_judgement(report: Report, nonce: str) -> Judgement:
             error = str(line["stopped"])
         elif "end" in line:
             ended = True
-            flags.update(flag for flag in line.get("flags", ()) if flag in FLAGS)
+            flags |= _flags(line)
     for line in _lines(report.streams[RECORD]):
-        if isinstance(line.get("flags"), list):
-            flags.update(flag for flag in line["flags"][:8] if flag in FLAGS)
+        flags |= _flags(line)
         if "error" in line:
             error = f"the solution raised {str(line['error'])[:500]}"
     if not ended and run.killed_by is None:

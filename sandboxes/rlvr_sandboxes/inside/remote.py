@@ -219,3 +219,11 @@ def taken_name(name: str, module: Any, held: Any) -> Any:
         raise codec.Unfit("not from the standard library, or under another name")
     found = importlib.import_module(module)
     return getattr(found, held) if held else found
+
+
+def lies(value: Any) -> bool:
+    """Whether an object claims to be equal to something that it has never seen."""
+    try:
+        return bool(value == object()) or bool(value == "\x00never seen\x00")
+    except BaseException:
+        return False

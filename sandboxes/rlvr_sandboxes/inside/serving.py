@@ -21,6 +21,7 @@ from rlvr_sandboxes.inside.remote import (
     Gone,
     Link,
     find_standard,
+    lies,
     standard_name,
     type_name,
 )
@@ -322,14 +323,6 @@ class Stdin(io.TextIOBase):
 
     def fileno(self) -> int:
         return 0
-
-
-def lies(value: Any) -> bool:
-    """Whether an object claims to be equal to something that it has never seen."""
-    try:
-        return bool(value == object()) or bool(value == "\x00never seen\x00")
-    except BaseException:
-        return False
 
 
 def lent_function(server: Server, number: int, name: str, doc: Any) -> Any:

@@ -20,6 +20,7 @@ from collections.abc import Callable
 from typing import Any
 
 from rlvr_sandboxes.inside import codec
+from rlvr_sandboxes.inside.remote import lies
 
 RUN, CALL, JUDGE = 1, 2, 3
 DETAIL = 500
@@ -196,10 +197,10 @@ def outcome(source: str, trail: list[str], space: dict[str, Any]) -> str:
     try:
         value = eval(compile(source, "<call>", "eval", dont_inherit=True), space)
         while used < len(trail) and not plain(value):
-            scope = {"__value": value, "__space": space}
-            value = eval(compile("__value" + trail[used], "<call>", "eval", dont_inherit=True), {**space, **scope})
+            scope = {**space, "__value": value}
+            value = eval(compile("__value" + trail[used], "<call>", "eval", dont_inherit=True), scope)
             used += 1
-        if lies(value):
+        if type(value) not in _PLAIN and lies(value):
             flags.append("lying-object")
         return '{"value":%s,"used":%d,"flags":%s}' % (codec.dumps(value), used, json.dumps(flags))
     except codec.Unfit as error:
@@ -217,16 +218,6 @@ _BOXES = (list, tuple, dict, set, frozenset)
 _PLAIN = frozenset((bool, int, float, str, type(None), list, tuple, dict, set, frozenset))
 
 
-def lies(value: Any) -> bool:
-    """Whether a value claims to be equal to something it has never seen."""
-    if type(value) in _PLAIN:
-        return False
-    try:
-        return bool(value == object()) or bool(value == "\x00never seen\x00")
-    except BaseException:
-        return False
-
-
 # ---------------------------------------------------------------------------------------------------- judge
 
 
@@ -234,7 +225,6 @@ def serve(job: Any, report: Callable[[Any], None], server: Any) -> int:
     """Loads the program, then answers the judge until it hangs up."""
     captured = Captured(sys.stdout)
     sys.stdout = captured
-    original = builtins.input
     builtins.input = server.input
     sys.stdin = server.stdin()
     try:
@@ -245,9 +235,6 @@ def serve(job: Any, report: Callable[[Any], None], server: Any) -> int:
         report({"error": describe(error)})
         server.refuse(describe(error))
         return 0
-    finally:
-        builtins.input = original
-    builtins.input = server.input
     report({"loaded": True})
     captured.take()
     server.serve(module, captured.take)
