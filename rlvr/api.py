@@ -13,23 +13,24 @@ from concurrent.futures import Future
 from dataclasses import asdict
 from typing import Any
 
+from rlvr.composition import leaves
 from rlvr.config import from_environment, resolve
 from rlvr.errors import UsageError
 from rlvr.registry import VerifierSpec, registry
 from rlvr.scoring import Scorer
-from rlvr.types import Completion, Sample, Verdict
+from rlvr.types import Completion, Composition, Sample, Verdict
 
 _lock = threading.Lock()
 _shared: Scorer | None = None
 
 
-def verify(name: str, completion: str | Completion, /, **reference: Any) -> Verdict:
+def verify(name: str | Composition, completion: str | Completion, /, **reference: Any) -> Verdict:
     """What the verifier `name` says of one completion. Safe from any thread; it waits for the verdict.
 
     Whatever goes wrong in the verifier is an `error` or `timeout` verdict, not an exception.
 
     Args:
-        name: A registered verifier; `rlvr verifiers` lists them.
+        name: A registered verifier; `rlvr verifiers` lists them. Or a composition, whose parts have their own options.
         completion: The text, or a `Completion` where the verifier looks at more than that.
         reference: What to hold it against. `answer` and `prompt` become those of the sample, options of the
             verifier are passed as such, all others become the sample's `meta`. JSON values only.
@@ -41,11 +42,10 @@ def verify(name: str, completion: str | Completion, /, **reference: Any) -> Verd
         PluginError: It belongs to a broken plugin.
         MissingDependencyError: It runs code, and there is no safe sandbox.
     """
-    spec = registry().verifier(name)
-    return _submit(spec, *_checked(spec, completion, reference)).result()
+    return _submit(name, *_meant(name, completion, reference)).result()
 
 
-def verify_batch(name: str, pairs: Iterable[tuple[str | Completion, Mapping[str, Any]]]) -> list[Verdict]:
+def verify_batch(name: str | Composition, pairs: Iterable[tuple[str | Completion, Mapping[str, Any]]]) -> list[Verdict]:
     """Verdicts of many `(completion, reference)` pairs, in their order.
 
         verify_batch("math", [(r"\\boxed{1/2}", {"answer": "0.5"}), ("the answer is 3", {"answer": "4"})])
@@ -53,7 +53,8 @@ def verify_batch(name: str, pairs: Iterable[tuple[str | Completion, Mapping[str,
     Raises:
         The same as `verify`, before anything is verified; the message says which pair.
     """
-    spec = registry().verifier(name)
+    for one in leaves(name):
+        registry().verifier(str(one.verifier))
     jobs = []
     for index, pair in enumerate(pairs):
         try:
@@ -68,7 +69,7 @@ def verify_batch(name: str, pairs: Iterable[tuple[str | Completion, Mapping[str,
                 "give a mapping, such as `{'answer': '42'}`",
             )
         try:
-            jobs.append(_checked(spec, completion, reference))
+            jobs.append(_meant(name, completion, reference))
         except UsageError as error:
             raise UsageError(f"pair {index}: {error.message}", error.hint) from None
     first = jobs[0][2] if jobs else {}
@@ -76,13 +77,17 @@ def verify_batch(name: str, pairs: Iterable[tuple[str | Completion, Mapping[str,
         with _lock:
             batch = _scorer().submit_batch(name, [(completion, sample) for completion, sample, _ in jobs], first)
         return batch.result()
-    return [future.result() for future in [_submit(spec, *job) for job in jobs]]
+    return [future.result() for future in [_submit(name, *job) for job in jobs]]
 
 
-def _checked(
+def prepared(
     spec: VerifierSpec, completion: str | Completion, reference: Mapping[str, Any]
 ) -> tuple[Completion, Sample, dict[str, Any]]:
-    """The completion, sample and options that one call means."""
+    """The completion, sample and options that one call of `verify` means.
+
+    Raises:
+        UsageError: The completion is no text, or a reference that the verifier needs is missing.
+    """
     if isinstance(completion, str):
         completion = Completion(completion)
     elif not isinstance(completion, Completion):
@@ -97,16 +102,43 @@ def _checked(
             f"the verifier `{spec.name}` needs " + " and ".join(f"`{key}`" for key in missing),
             f"call `verify({spec.name!r}, completion, {example})`",
         )
-    options = {key: value for key, value in reference.items() if key in spec.options}
-    meta = {key: value for key, value in reference.items() if key not in spec.options}
+    options = {k: value for k, value in reference.items() if k in spec.options and k not in spec.reference}
+    meta = {k: value for k, value in reference.items() if k not in options}
     prompt, answer = meta.pop("prompt", ""), meta.pop("answer", None)
     return completion, Sample("verify", prompt, answer, meta), options
 
 
-def _submit(spec: VerifierSpec, completion: Completion, sample: Sample, options: dict[str, Any]) -> Future[Verdict]:
+def _meant(
+    name: str | Composition, completion: str | Completion, reference: Mapping[str, Any]
+) -> tuple[Completion, Sample, dict[str, Any]]:
+    """What one call means for a verifier, or for all parts of a composition, which share the sample.
+
+    Raises:
+        UsageError: As `prepared` does, or a keyword is an option, which a composition's parts have from `part`.
+    """
+    if not isinstance(name, Composition):
+        return prepared(registry().verifier(name), completion, reference)
+    parts = [(registry().verifier(str(one.verifier)), one.options) for one in leaves(name)]
+    shared = dict.fromkeys(key for spec, _ in parts for key in spec.reference)
+    for spec, given in parts:
+        prepared(spec, completion, {key: value for key, value in given.items() if key in shared} | dict(reference))
+        for key in reference:
+            if key in spec.options and key not in shared:
+                raise UsageError(
+                    f"`{key}` is an option of `{spec.name}`, which is one part of a composition",
+                    f"give it to the part: `part({spec.name!r}, {key}=...)`",
+                )
+    rest = {key: value for key, value in reference.items() if key not in ("prompt", "answer")}
+    sample = Sample("verify", reference.get("prompt", ""), reference.get("answer"), rest)
+    return completion if isinstance(completion, Completion) else Completion(completion), sample, {}
+
+
+def _submit(
+    name: str | Composition, completion: Completion, sample: Sample, options: dict[str, Any]
+) -> Future[Verdict]:
     """Queues a verification on the shared scorer, which cannot be replaced in between."""
     with _lock:
-        return _scorer().submit(spec.name, completion, sample, options)
+        return _scorer().submit(name, completion, sample, options)
 
 
 def _scorer() -> Scorer:

@@ -40,7 +40,7 @@ import pluggy
 from rlvr import hookspecs
 from rlvr.errors import ConfigError, PluginError, RlvrError, UnknownNameError, nearest
 from rlvr.taskfile import NAME, load_toml
-from rlvr.types import Completion, Sample, Sandbox, Task, Verdict
+from rlvr.types import Completion, Kit, Sample, Sandbox, Task, Verdict
 
 BUILTINS = ("rlvr.shaping", "rlvr_sandboxes", "rlvr_tasks", "rlvr_verifiers")
 GROUP = "rlvr"
@@ -68,11 +68,15 @@ class VerifierSpec:
         summary: The docstring's first line.
         timeout: Seconds of wall clock that it wants; None takes the scorer's.
         reference: What the caller must give, such as `("answer",)`.
+        optional: What the caller may give besides.
         wants_sandbox: Whether it takes a sandbox as its third argument.
         options: Its keyword-only parameters with their defaults.
         origin: Who registered it.
         gold: What a perfect completion for a sample looks like; None takes the answer as it stands.
         spoil: What a nearly perfect one that is wrong looks like, or None for a sample that it cannot spoil.
+        kit: What `rlvr verifiers check` holds it to.
+        reply: What the environment says to a completion, called like `fn`; None when there is nothing more to say.
+        needs_sandbox: Which samples need a sandbox; None for all of them, where it takes one at all.
     """
 
     name: str
@@ -81,11 +85,19 @@ class VerifierSpec:
     summary: str = ""
     timeout: float | None = None
     reference: tuple[str, ...] = ()
+    optional: tuple[str, ...] = ()
     wants_sandbox: bool = False
     options: Mapping[str, Any] = field(default_factory=dict)
     origin: str = ""
     gold: Callable[[Sample], str] | None = None
     spoil: Callable[[Sample], str | None] | None = None
+    kit: Callable[[], Kit] | None = None
+    reply: Callable[..., str | None] | None = None
+    needs_sandbox: Callable[[Sample], bool] | None = None
+
+    def runs_code(self, sample: Sample) -> bool:
+        """Whether a sandbox is needed for this sample."""
+        return self.wants_sandbox and (self.needs_sandbox is None or self.needs_sandbox(sample))
 
     def __call__(self, completion: Completion, sample: Sample, *args: Any, **options: Any) -> Verdict | bool | float:
         return self.fn(completion, sample, *args, **options)
@@ -93,14 +105,25 @@ class VerifierSpec:
 
 @dataclass(frozen=True, eq=False)
 class ShaperSpec:
-    """A shaper: what to pay for a verdict."""
+    """A shaper: what to pay for a verdict.
+
+    Attributes:
+        name: How settings call it.
+        fn: The function, called with `(verdict, completion)` and options.
+        summary: One line for listings.
+        options: Its keyword-only parameters with their defaults.
+        outcome: What it pays for a verdict whatever the length; None where it pays by nothing else.
+        origin: Who registered it.
+    """
 
     name: str
-    fn: Callable[[Verdict, Completion], float]
+    fn: Callable[..., float]
     summary: str = ""
     origin: str = ""
+    options: Mapping[str, Any] = field(default_factory=dict)
+    outcome: Callable[[Verdict], float] | None = None
 
-    def __call__(self, verdict: Verdict, completion: Completion) -> float:
+    def __call__(self, verdict: Verdict, completion: Completion, **options: Any) -> float:
         """The reward, a finite number.
 
         Raises:
@@ -108,10 +131,33 @@ class ShaperSpec:
         """
         if not verdict.valid:
             raise ValueError(f"the verdict is {verdict.status}: missing data has no reward")
-        reward = float(self.fn(verdict, completion))
+        reward = float(self.fn(verdict, completion, **{**self.options, **options}))
         if not math.isfinite(reward):
             raise ValueError(f"the shaper `{self.name}` returned {reward}")
         return reward
+
+    def with_options(self, given: Mapping[str, Any]) -> ShaperSpec:
+        """This shaper with other defaults.
+
+        Raises:
+            ConfigError: It has no such option, or the value is not of the kind of the default.
+        """
+        for option, value in given.items():
+            if option not in self.options:
+                near = nearest(option, self.options)
+                known = ", ".join(f"`{name}`" for name in self.options) or "none"
+                hint = f"did you mean `{near}`? Known: {known}" if near else f"known: {known}"
+                raise ConfigError(f"the shaper `{self.name}` has no option `{option}`", hint)
+            default = self.options[option]
+            kinds = {bool: "true or false", int: "a whole number", float: "a number", str: "text"}
+            fits = type(value) is type(default) or (type(default) is float and type(value) is int)
+            if not fits or (isinstance(value, (int, float)) and not abs(value) < 1e300):
+                wanted = kinds.get(type(default), f"a `{type(default).__name__}`")
+                raise ConfigError(
+                    f"the option `{option}` of the shaper `{self.name}` is `{value}`, but must be {wanted}",
+                    f"its default is `{default}`",
+                )
+        return replace(self, options={**self.options, **given})
 
 
 @dataclass(frozen=True, eq=False)
@@ -160,29 +206,40 @@ def verifier(
     *,
     timeout: float | None = None,
     reference: Sequence[str] = (),
+    optional: Sequence[str] = (),
     gold: Callable[[Sample], str] | None = None,
     spoil: Callable[[Sample], str | None] | None = None,
+    kit: Callable[[], Kit] | None = None,
+    reply: Callable[..., str | None] | None = None,
+    needs_sandbox: Callable[[Sample], bool] | None = None,
 ) -> Callable[[Callable[..., Verdict | bool | float]], VerifierSpec]:
     """Makes a verifier of a function `(completion, sample)` or `(completion, sample, sandbox)`.
 
-    Keyword-only parameters are options, which a task or a caller may set; each needs a default.
+    Keyword-only parameters are options, which a task or a caller may set; each needs a default. An option may have the
+    name of a reference: a task gives there what holds for all its samples, and what a sample has of its own wins.
 
     Args:
         name: Lower-case words joined by hyphens.
         timeout: Seconds of wall clock for one verification, where the scorer's default does not suit.
         reference: Names that `rlvr.verify` must be given, such as `("answer",)`.
+        optional: Names that it may be given besides, for the documentation and against misspelt ones.
         gold: Writes a perfect completion for a sample, for `rlvr tasks check`; without it, the sample's answer
             as text is one.
         spoil: Writes a completion that is nearly perfect and wrong, which must fail in `rlvr tasks check`; None where
             it knows none for a sample.
+        kit: Makes the labelled cases, hacks and laws that `rlvr verifiers check` holds it to.
+        reply: Answers a completion for the environment, in tasks of several turns. It has the parameters of the
+            verifier, and returns the text that the policy reads next, or None when the last turn was its last.
+        needs_sandbox: Says of a sample whether it needs the sandbox; for the others, None comes in its place.
 
     Raises:
         PluginError: If the name, an argument or the function's parameters do not fit.
     """
     _check_name("verifier", name)
-    if not isinstance(reference, (list, tuple)) or not all(str(r).isidentifier() for r in reference):
-        raise PluginError(f"verifier `{name}`: `reference` must be a list of names", 'write `reference=["answer"]`')
-    for key in reference:
+    for what, keys in (("reference", reference), ("optional", optional)):
+        if not isinstance(keys, (list, tuple)) or not all(str(key).isidentifier() for key in keys):
+            raise PluginError(f"verifier `{name}`: `{what}` must be a list of names", f'write `{what}=["answer"]`')
+    for key in (*reference, *optional):
         if key in _FLAGS:
             raise PluginError(f"verifier `{name}`: the reference `{key}` is a flag of `rlvr verify`", "rename it")
     if timeout is not None and not (isinstance(timeout, (int, float)) and 0 < timeout < math.inf):
@@ -191,6 +248,9 @@ def verifier(
         raise PluginError(f"verifier `{name}`: `gold` is `{gold!r}`", "give a function `(sample) -> str`")
     if spoil is not None and not callable(spoil):
         raise PluginError(f"verifier `{name}`: `spoil` is `{spoil!r}`", "give a function `(sample) -> str`")
+    for what, given in (("kit", kit), ("reply", reply), ("needs_sandbox", needs_sandbox)):
+        if given is not None and not callable(given):
+            raise PluginError(f"verifier `{name}`: `{what}` is `{given!r}`", "give a function")
 
     def decorate(fn: Callable[..., Verdict | bool | float]) -> VerifierSpec:
         positional, options = _parameters("verifier", name, fn)
@@ -202,11 +262,15 @@ def verifier(
         for option in options:
             if option in _FLAGS - {"timeout"}:
                 raise PluginError(f"verifier `{name}`: the option `{option}` is a flag of `rlvr verify`", "rename it")
-            if option in _NOT_OPTIONS or option in reference:
+            if option in _NOT_OPTIONS:
                 raise PluginError(
                     f"verifier `{name}`: the option `{option}` has the name of a reference",
                     "rename it; references come in `sample`",
                 )
+        if reply is not None and _parameters("verifier", name, reply) != (positional, options):
+            raise PluginError(f"verifier `{name}`: `reply` has other parameters than the verifier", "take the same")
+        if needs_sandbox is not None and len(positional) != 3:
+            raise PluginError(f"verifier `{name}`: `needs_sandbox` without a sandbox", "take `sandbox` third")
         doc = inspect.getdoc(fn) or ""
         return VerifierSpec(
             name,
@@ -215,28 +279,47 @@ def verifier(
             _first_line(doc),
             timeout,
             tuple(reference),
+            tuple(optional),
             wants_sandbox=len(positional) == 3,
             options=options,
             gold=gold,
             spoil=spoil,
+            kit=kit,
+            reply=reply,
+            needs_sandbox=needs_sandbox,
         )
 
     return decorate
 
 
-def shaper(name: str) -> Callable[[Callable[[Verdict, Completion], float]], ShaperSpec]:
+def shaper(
+    name: str, *, outcome: Callable[[Verdict], float] | None = None
+) -> Callable[[Callable[..., float]], ShaperSpec]:
     """Makes a shaper of a pure function `(verdict, completion) -> float`.
+
+    Keyword-only parameters are options, which `reward.options` sets; each needs a default. One that is called `limit`
+    and not set is the run's `sampler.max_tokens`.
+
+    Args:
+        name: Lower-case words joined by hyphens.
+        outcome: For a shaper that pays by length as well: what it pays for the verdict alone. A group whose outcomes
+            are all the same has nothing to learn from, however long its completions are.
 
     Raises:
         PluginError: If the name or the function's parameters do not fit.
     """
     _check_name("shaper", name)
 
-    def decorate(fn: Callable[[Verdict, Completion], float]) -> ShaperSpec:
+    if outcome is not None and not callable(outcome):
+        raise PluginError(f"shaper `{name}`: `outcome` is `{outcome!r}`", "give a function `(verdict) -> float`")
+
+    def decorate(fn: Callable[..., float]) -> ShaperSpec:
         positional, options = _parameters("shaper", name, fn)
-        if len(positional) != 2 or options:
-            raise PluginError(f"shaper `{name}`: its parameters do not fit", "take `(verdict, completion)`")
-        return ShaperSpec(name, fn, _first_line(inspect.getdoc(fn) or ""))
+        if len(positional) != 2:
+            raise PluginError(
+                f"shaper `{name}`: its parameters do not fit", "take `(verdict, completion)`; options are keyword-only"
+            )
+        return ShaperSpec(name, fn, _first_line(inspect.getdoc(fn) or ""), options=options, outcome=outcome)
 
     return decorate
 

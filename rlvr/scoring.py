@@ -40,10 +40,11 @@ from concurrent.futures import Future
 from types import TracebackType
 from typing import Any, Self
 
+from rlvr.composition import composed, gathered
 from rlvr.errors import ConfigError, MissingDependencyError, UsageError, debugging, nearest
 from rlvr.registry import Registry, VerifierSpec, registry
 from rlvr.scoring_worker import ANSWER_LIMIT, pack, pack_request, unpack
-from rlvr.types import Completion, Sample, Status, Verdict
+from rlvr.types import Completion, Composition, Sample, Status, Verdict
 
 START_SECONDS = 60.0
 """How long a worker may take to import what it needs."""
@@ -80,6 +81,10 @@ BOOT = (
     "from rlvr.scoring_worker import main; main(int(link))"
 )
 
+NO_REPLY = (
+    "a task of several turns needs a verifier that answers for the environment",
+    "give `@verifier` a `reply`, or the task one turn",
+)
 
 _STATUSES = {status.value: status for status in Status}
 
@@ -150,7 +155,7 @@ class Scorer:
 
     def submit(
         self,
-        verifier: str,
+        verifier: str | Composition,
         completion: Completion,
         sample: Sample,
         options: Mapping[str, Any] | None = None,
@@ -161,7 +166,8 @@ class Scorer:
         Callbacks of the future run in the scorer's thread, so they should be quick; they may submit and close.
 
         Args:
-            verifier: Name of a registered verifier.
+            verifier: Name of a registered verifier, or a composition, whose parts are verified each under its own
+                clock.
             completion: What the policy wrote.
             sample: The problem; its fields hold JSON values only.
             options: Keyword options of the verifier.
@@ -174,16 +180,62 @@ class Scorer:
             MissingDependencyError: It runs code, and there is no safe sandbox.
             UsageError: The sample cannot travel as JSON, the timeout is not above 0, or the scorer is closed.
         """
+        if isinstance(verifier, Composition):
+            self.check(verifier, samples=[sample])  # all parts: those behind a gate are submitted when nobody listens
+            return composed(
+                verifier, lambda part: self.submit(part.verifier, completion, sample, part.options, timeout)
+            )
+        return self._submit(self.registry.verifier(verifier), completion, sample, options or {}, timeout)
+
+    def submit_reply(
+        self,
+        verifier: str | Composition,
+        completion: Completion,
+        sample: Sample,
+        options: Mapping[str, Any] | None = None,
+        timeout: float | None = None,
+    ) -> Future[Verdict]:
+        """Queues what the environment says to a completion. Arguments and errors are those of `submit`.
+
+        The verifier's `reply` answers; of a composition, that of the first part that has one. A verdict that is passed
+        has the text in `parts["reply"]`, or None when there is nothing more to say; any other is missing data.
+
+        Raises:
+            UsageError: No verifier here has a `reply`.
+        """
+        found = self._replier(verifier, options or {})
+        if found is None:
+            raise UsageError(*NO_REPLY)
+        return self._submit(found[0], completion, sample, found[1], timeout, reply=True)
+
+    def _replier(
+        self, verifier: str | Composition, options: Mapping[str, Any]
+    ) -> tuple[VerifierSpec, Mapping[str, Any]] | None:
+        """The verifier that answers for the environment, with its options."""
+        if isinstance(verifier, Composition):
+            found = (self._replier(part.verifier, part.options) for part in verifier.parts.values())
+            return next(filter(None, found), None)
         spec = self.registry.verifier(verifier)
-        self._check(spec, options or ())
-        request = self._request(spec, completion, sample, options or {}, timeout)
+        return (spec, options) if spec.reply else None
+
+    def _submit(
+        self,
+        spec: VerifierSpec,
+        completion: Completion,
+        sample: Sample,
+        options: Mapping[str, Any],
+        timeout: float | None,
+        reply: bool = False,
+    ) -> Future[Verdict]:
+        self._check(spec, options)
+        request = self._request(spec, completion, sample, options, timeout, reply)
         request.future = Future()
         self._enqueue([request])
         return request.future
 
     def submit_batch(
         self,
-        verifier: str,
+        verifier: str | Composition,
         pairs: Sequence[tuple[Completion, Sample]],
         options: Mapping[str, Any] | None = None,
         timeout: float | None = None,
@@ -191,7 +243,7 @@ class Scorer:
         """Queues many verifications under one future, which costs less than a future each.
 
         Args:
-            verifier: Name of a registered verifier.
+            verifier: Name of a registered verifier, or a composition.
             pairs: What the policy wrote, and the problem; the verdicts come in their order.
             options: Keyword options of the verifier.
             timeout: Seconds of wall clock for each verification.
@@ -199,6 +251,8 @@ class Scorer:
         Raises:
             The same as `submit`; what was queued before the pair at fault is verified for nothing.
         """
+        if isinstance(verifier, Composition):
+            return gathered([self.submit(verifier, completion, sample, {}, timeout) for completion, sample in pairs])
         spec = self.registry.verifier(verifier)
         self._check(spec, options or ())
         batch = _Batch(len(pairs))
@@ -207,9 +261,22 @@ class Scorer:
             self._enqueue([batch.add(self._request(spec, *pair, options or {}, timeout)) for pair in part])
         return batch.future
 
-    def check(self, verifier: str, options: Iterable[str] = ()) -> None:
-        """Raises what `submit` would raise for this verifier and these options, whatever the sample."""
-        self._check(self.registry.verifier(verifier), options)
+    def check(
+        self, verifier: str | Composition, options: Iterable[str] = (), samples: Iterable[Sample] = (), turns: int = 1
+    ) -> None:
+        """Raises what `submit` would raise for this verifier, these options and these samples, and `submit_reply` where
+        there are several turns."""
+        if turns > 1 and self._replier(verifier, {}) is None:
+            raise UsageError(*NO_REPLY)
+        if isinstance(verifier, Composition):
+            samples = list(samples)
+            for part in verifier.parts.values():
+                self.check(part.verifier, part.options, samples)
+            return
+        spec = self.registry.verifier(verifier)
+        self._check(spec, options)
+        if any(map(spec.runs_code, samples)):
+            self._ready_sandbox(spec)
 
     @property
     def pending(self) -> int:
@@ -248,7 +315,9 @@ class Scorer:
                 known = ", ".join(f"`{name}`" for name in spec.options) or "none"
                 hint = f"did you mean `{near}`? Known: {known}" if near else f"known: {known}"
                 raise ConfigError(f"the verifier `{spec.name}` has no option `{option}`", hint)
-        if spec.wants_sandbox and not self._sandbox_ready:
+
+    def _ready_sandbox(self, spec: VerifierSpec) -> None:
+        if not self._sandbox_ready:
             with self._lock:
                 if not self._sandbox_ready:
                     self.sandbox = ready_sandbox(self.registry, self.sandbox, self.sandbox_options, spec.name)
@@ -261,15 +330,19 @@ class Scorer:
         sample: Sample,
         options: Mapping[str, Any],
         timeout: float | None,
+        reply: bool = False,
     ) -> _Request:
         if timeout is not None:
             seconds = _checked_timeout(timeout)
         else:
             seconds = self.timeout if spec.timeout is None else spec.timeout
         number = next(self._numbers)
+        sandbox = ""
+        if spec.wants_sandbox and spec.runs_code(sample):
+            self._ready_sandbox(spec)
+            sandbox = self.sandbox
         try:
-            sandbox = self.sandbox if spec.wants_sandbox else ""
-            line = pack_request(number, spec.name, seconds, completion, sample, options, sandbox)
+            line = pack_request(number, spec.name, seconds, completion, sample, options, sandbox, reply)
         except (TypeError, ValueError, OverflowError, RecursionError) as error:
             raise UsageError(
                 f"sample `{sample.id}` cannot go to the verifier `{spec.name}`: {error}",

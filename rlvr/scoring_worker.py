@@ -34,7 +34,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from rlvr.errors import RlvrError
-from rlvr.types import Completion, Sample, Sandbox, Verdict
+from rlvr.types import Completion, Sample, Sandbox, Turn, Verdict
 
 if TYPE_CHECKING:
     from rlvr.registry import Registry, VerifierSpec
@@ -106,8 +106,11 @@ def pack_request(
     sample: Sample,
     options: Mapping[str, Any],
     sandbox: str = "",
+    reply: bool = False,
 ) -> bytes:
-    """The line that asks for one verification, put together in half the time that encoding a list takes.
+    """The line that asks for one verification, or for the environment's reply.
+
+    It is put together in half the time that encoding a list takes.
 
     NaN and infinity may be in the sample: what data holds is the verifier's business.
 
@@ -116,11 +119,14 @@ def pack_request(
     """
     ids = pack_numbers("q", completion.token_ids)
     logprobs = pack_numbers("d", completion.logprobs)
+    turns = (
+        _json([[[turn.role, turn.text] for turn in completion.turns], completion.foreign]) if completion.turns else "[]"
+    )
     return (
         f"[{number},{_quote(verifier)},{timeout!r},"
-        f'[{_json(completion.text)},"{ids}","{logprobs}",{_quote(completion.finish_reason)}],'
+        f'[{_json(completion.text)},"{ids}","{logprobs}",{_quote(completion.finish_reason)},{turns}],'
         f"[{_json(sample.id)},{_json(sample.prompt)},{_json(sample.answer)},{_json(dict(sample.meta))}],"
-        f"{_json(dict(options))},{_quote(sandbox)}]\n"
+        f"{_json(dict(options))},{_quote(sandbox)},{'true' if reply else 'false'}]\n"
     ).encode()
 
 
@@ -166,11 +172,19 @@ def pack_numbers(kind: str, values: Sequence[float]) -> str:
 
 
 def unpack_completion(packed: list[Any]) -> Completion:
-    text, token_ids, logprobs, finish_reason = packed
-    if not token_ids and not logprobs:
+    text, token_ids, logprobs, finish_reason, several = packed
+    if not token_ids and not logprobs and not several:
         return Completion(text, finish_reason=finish_reason)
     ids, floats = array("q", base64.b64decode(token_ids)), array("d", base64.b64decode(logprobs))
-    return Completion(text, tuple(ids), tuple(floats), finish_reason)
+    turns, foreign = several or ((), ())
+    return Completion(
+        text,
+        tuple(ids),
+        tuple(floats),
+        finish_reason,
+        tuple(Turn(role, text) for role, text in turns),
+        tuple((start, stop) for start, stop in foreign),
+    )
 
 
 # ----------------------------------------------------------------------------------------------- guard
@@ -280,12 +294,12 @@ class Bench:
 
     def answer(self, request: list[Any]) -> bytes:
         """The line that answers one request: `[id, status, score, detail, parts, duration, retire]`."""
-        number, name, timeout, completion, sample, options, sandbox = request
+        number, name, timeout, completion, sample, options, sandbox, reply = request
         spec = self.registry.verifiers.get(name)
         if spec is None:  # an installed plugin that only fails in here
             return self.line(number, Verdict.error(f"the worker has no verifier `{name}`"), 0.0)
         start = time.perf_counter()
-        verdict = self.run(spec, completion, sample, options, sandbox)
+        verdict = self.run(spec, completion, sample, options, sandbox, reply)
         duration = time.perf_counter() - start
         if duration > timeout:  # the scorer may have been too busy to look at its clock
             verdict = Verdict.timeout(f"`{name}` took {duration:.3g} s, past its clock of {timeout:g} s")
@@ -308,12 +322,16 @@ class Bench:
             f'[{number},"{verdict.status}",{verdict.score!r},{_quote(detail)},{_facts(parts)},{duration!r},{retired}]\n'
         ).encode()
 
-    def run(self, spec: VerifierSpec, completion: list[Any], sample: list[Any], options: Any, sandbox: str) -> Verdict:
-        """Calls the verifier; whatever it does short of ending the process becomes a verdict."""
+    def run(
+        self, spec: VerifierSpec, completion: list[Any], sample: list[Any], options: Any, sandbox: str, reply: bool
+    ) -> Verdict:
+        """Calls the verifier, or its `reply`; whatever it does short of ending the process becomes a verdict."""
         try:
             arguments: list[Any] = [unpack_completion(completion), Sample(*sample)]
             if spec.wants_sandbox:
-                arguments.append(self.open_sandbox(sandbox))
+                arguments.append(self.open_sandbox(sandbox) if sandbox else None)
+            if reply and spec.reply:
+                return as_reply(spec.reply(*arguments, **options))
             return as_verdict(spec.fn(*arguments, **options))
         except MemoryError:
             return Verdict.error(f"{who(spec)} ran out of its memory limit of {self.memory_mb} MiB")
@@ -362,6 +380,17 @@ def as_verdict(result: object) -> Verdict:
         return Verdict.of(score == 1.0, f"the verifier returned the score {score:.4g}", score)
     kind = f"{type(result).__module__}.{type(result).__qualname__}".removeprefix("builtins.")
     raise Unusable(f"returned a `{kind}`, which is not a Verdict, a bool or a number in [0, 1]")
+
+
+def as_reply(result: object) -> Verdict:
+    """What the environment said, as a verdict that carries it.
+
+    Raises:
+        Unusable: It is neither text nor None.
+    """
+    if result is not None and not isinstance(result, str):
+        raise Unusable(f"replied with a `{type(result).__qualname__}`, which is neither text nor None")
+    return Verdict.of(True, "the environment replied", parts={"reply": result})
 
 
 def who(spec: VerifierSpec) -> str:

@@ -2,14 +2,17 @@
 
 For every problem of both splits,
 
-    gold       a perfect completion passes (the verifier's `gold` writes it, else it is the answer as text)
+    gold       a perfect completion passes (the task's `gold` writes it, or the verifier's, else it is the answer as
+               text)
     shuffled   the perfect completion of another problem fails
-    spoiled    one that is nearly perfect and wrong fails (where the verifier's `spoil` writes one)
+    spoiled    one that is nearly perfect and wrong fails (where the verifier's `spoil` writes one; no composition's)
     empty      an empty completion fails
 
 and no problem is in both splits. Two problems may have answers that are written differently and mean the same:
 when each passes with the other's, the pair is counted as equal and another partner is tried, `TRIES` times at
-most, so that a verifier that passes everything does not get by.
+most, so that a verifier that passes everything does not get by. A problem that many unlike completions solve, such as
+"write no comma", is not shuffled: the verdict on its gold completion says so (`parts["open"]`), and a spoiled one must
+fail.
 """
 
 from __future__ import annotations
@@ -21,11 +24,11 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from rlvr.errors import PluginError, UsageError
+from rlvr.errors import PluginError, RlvrError, UsageError
 from rlvr.registry import VerifierSpec
 from rlvr.samples import samples
 from rlvr.scoring import Scorer
-from rlvr.types import Completion, Sample, Split, Status, Task, Verdict
+from rlvr.types import Completion, Composition, Sample, Split, Status, Task, Verdict
 
 SPLITS: tuple[Split, ...] = ("train", "test")
 TRIES = 8
@@ -132,18 +135,20 @@ def check_task(task: Task, scorer: Scorer, limit: int = 0) -> TaskCheck:
 
     Raises:
         DataError: The data cannot be used, for instance as an id is there twice.
-        UsageError: The samples have no answer and the verifier does not say what a perfect completion is.
-        PluginError: The task's `load` or the verifier's `gold` or `spoil` raised, or the verifier belongs to a broken
-            plugin.
+        UsageError: The samples have no answer and neither the task nor the verifier says what a perfect completion is,
+            or the verifier is a composition and the task does not say it.
+        PluginError: The task's `load` or `gold` or the verifier's `gold` or `spoil` raised, or a verifier belongs to a
+            broken plugin.
         RlvrError: As `Scorer.submit` does.
     """
-    spec = scorer.registry.verifier(task.verifier)
+    scorer.check(task.verifier, task.verifier_options)
+    spec = None if isinstance(task.verifier, Composition) else scorer.registry.verifier(task.verifier)
     found = TaskCheck(task.name)
     loaded = {split: samples(task, split) for split in SPLITS}
     _compare_splits(found, loaded["train"], loaded["test"])
     problems = {
         split: [
-            _Problem(split, sample, gold_completion(spec, sample), spoiled_completion(spec, sample))
+            _Problem(split, sample, task_gold(task, spec, sample), spoiled_completion(spec, sample) if spec else None)
             for sample in loaded[split][: limit or None]
         ]
         for split in SPLITS
@@ -153,13 +158,32 @@ def check_task(task: Task, scorer: Scorer, limit: int = 0) -> TaskCheck:
         ours = problems[split]
         if not ours:
             continue
-        _check_each(found, split, "gold", [(problem, problem.gold) for problem in ours], task, scorer)
-        _check_shuffled(found, Tally(split, "shuffled", len(ours)), ours, pool, task, scorer)
-        if spec.spoil is not None:
+        golds = _check_each(found, split, "gold", [(problem, problem.gold) for problem in ours], task, scorer)
+        closed = [p for p, gold in zip(ours, golds, strict=True) if p.spoiled is None or not gold.parts.get("open")]
+        if closed:
+            _check_shuffled(found, Tally(split, "shuffled", len(closed)), closed, pool, task, scorer)
+        if spec is not None and spec.spoil is not None:
             spoiled = [(problem, problem.spoiled) for problem in ours if problem.spoiled is not None]
             _check_each(found, split, "spoiled", spoiled, task, scorer)
         _check_each(found, split, "empty", [(problem, "") for problem in ours], task, scorer)
     return found
+
+
+def task_gold(task: Task, spec: VerifierSpec | None, sample: Sample) -> str:
+    """What a perfect completion for `sample` looks like: to the task, else to its verifier.
+
+    Raises:
+        UsageError: As `gold_completion` does, or the task has a composition and no `gold`.
+        PluginError: A `gold` raised or returned something else than text.
+    """
+    if task.gold is not None:
+        return _text(f"the `gold` of the task `{task.name}`", task.gold, sample)
+    if spec is None:
+        raise UsageError(
+            f"the task `{task.name}` has several verifiers and does not say what a perfect completion is",
+            "give it `gold`: a function of the sample, or in TOML a text such as `<answer>{{answer}}</answer>`",
+        )
+    return gold_completion(spec, sample)
 
 
 def gold_completion(spec: VerifierSpec, sample: Sample) -> str:
@@ -176,10 +200,7 @@ def gold_completion(spec: VerifierSpec, sample: Sample) -> str:
                 f"give the task an answer, or `@verifier({spec.name!r}, gold=...)` a function that writes one",
             )
         return str(sample.answer)
-    text = _written(spec, "gold", spec.gold, sample)
-    if not isinstance(text, str):
-        raise _no_text(spec, "gold", text)
-    return text
+    return _text(_whose(spec, "gold"), spec.gold, sample)
 
 
 def spoiled_completion(spec: VerifierSpec, sample: Sample) -> str | None:
@@ -188,27 +209,26 @@ def spoiled_completion(spec: VerifierSpec, sample: Sample) -> str | None:
     Raises:
         PluginError: The verifier's `spoil` raised or returned something else than text or None.
     """
-    text = None if spec.spoil is None else _written(spec, "spoil", spec.spoil, sample)
-    if text is not None and not isinstance(text, str):
-        raise _no_text(spec, "spoil", text)
-    return text
+    return None if spec.spoil is None else _text(_whose(spec, "spoil"), spec.spoil, sample, or_none=True)
 
 
-def _written(spec: VerifierSpec, what: str, write: Callable[[Sample], Any], sample: Sample) -> Any:
+def _whose(spec: VerifierSpec, what: str) -> str:
+    return f"the `{what}` of the verifier `{spec.name}` ({spec.origin})"
+
+
+def _text(whose: str, write: Callable[[Sample], Any], sample: Sample, or_none: bool = False) -> Any:
+    """What a function of a task or verifier writes for a sample."""
     try:
-        return write(sample)
+        text = write(sample)
+    except RlvrError:
+        raise
     except Exception as error:
         raise PluginError(
-            f"the `{what}` of the verifier `{spec.name}` ({spec.origin}) raised {type(error).__name__}: {error}",
-            f"it was given the sample `{sample.id}`",
+            f"{whose} raised {type(error).__name__}: {error}", f"it was given the sample `{sample.id}`"
         ) from error
-
-
-def _no_text(spec: VerifierSpec, what: str, value: Any) -> PluginError:
-    return PluginError(
-        f"the `{what}` of the verifier `{spec.name}` ({spec.origin}) returned a `{type(value).__name__}`",
-        "return the text of a completion",
-    )
+    if not isinstance(text, str) and not (or_none and text is None):
+        raise PluginError(f"{whose} returned a `{type(text).__name__}`", "return the text of a completion")
+    return text
 
 
 def _compare_splits(found: TaskCheck, train: Sequence[Sample], test: Sequence[Sample]) -> None:
@@ -220,15 +240,17 @@ def _compare_splits(found: TaskCheck, train: Sequence[Sample], test: Sequence[Sa
 
 def _check_each(
     found: TaskCheck, split: Split, kind: Kind, jobs: Sequence[tuple[_Problem, str]], task: Task, scorer: Scorer
-) -> None:
+) -> list[Verdict]:
     """Verifies one completion of each problem."""
     tally = Tally(split, kind, len(jobs))
-    for (problem, text), verdict in zip(jobs, _verify(task, scorer, jobs), strict=True):
+    verdicts = _verify(task, scorer, jobs)
+    for (problem, text), verdict in zip(jobs, verdicts, strict=True):
         if not tally.add(verdict):
             found.offenders.append(Offender(tally.split, tally.kind, problem.sample.id, text, verdict))
         if kind == "gold" and "compared" in verdict.parts:
             found.compared[str(verdict.parts["compared"])] += 1
     found.tallies.append(tally)
+    return verdicts
 
 
 def _check_shuffled(

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol, runtime_checkable
 
 if TYPE_CHECKING:
     from os import PathLike
+    from random import Random
 
 Message = Mapping[str, str]
 """One chat message: `{"role": "user", "content": "..."}`."""
@@ -53,21 +54,45 @@ class Sample:
 
 
 @dataclass(frozen=True, slots=True)
+class Turn:
+    """One turn of a completion that has several.
+
+    Attributes:
+        role: `policy` for what the model wrote, `environment` for what it was told in reply.
+        text: The text, special tokens removed.
+    """
+
+    role: Literal["policy", "environment"]
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
 class Completion:
     """What the policy wrote for one prompt.
 
     Attributes:
-        text: The decoded completion, special tokens removed.
-        token_ids: The sampled ids, the end-of-sequence token included where there was one.
+        text: The decoded completion, special tokens removed. With several turns, that of the policy's last turn.
+        token_ids: The sampled ids, the end-of-sequence token included where there was one. With several turns, all
+            that follows the prompt, the environment's tokens included.
         logprobs: log π(token) of each id under the sampling policy and temperature, same length as
-            `token_ids`.
+            `token_ids`; 0.0 for a token of the environment.
         finish_reason: `stop` for an end-of-sequence token, `length` for a completion that was cut.
+        turns: The whole transcript after the prompt, policy and environment in alternation, the last one the policy's;
+            empty where there was a single turn.
+        foreign: Runs of `token_ids` that the environment wrote, as `(start, stop)`. They get no gradient.
     """
 
     text: str
     token_ids: tuple[int, ...] = ()
     logprobs: tuple[float, ...] = ()
     finish_reason: Literal["stop", "length"] = "stop"
+    turns: tuple[Turn, ...] = ()
+    foreign: tuple[tuple[int, int], ...] = ()
+
+    @property
+    def written(self) -> int:
+        """How many tokens the policy wrote."""
+        return len(self.token_ids) - sum(stop - start for start, stop in self.foreign)
 
     @property
     def truncated(self) -> bool:
@@ -144,18 +169,99 @@ class Verdict:
         return replace(self, duration=seconds)
 
 
+@dataclass(frozen=True, slots=True)
+class Part:
+    """One verifier of a composition.
+
+    Attributes:
+        verifier: Name of a registered verifier, or a composition.
+        options: Keyword options of the verifier.
+        weight: Its share of a weighted sum; what a penalty takes off.
+        required: Whether the whole verdict is missing when this one is.
+    """
+
+    verifier: str | Composition
+    options: Mapping[str, Any] = field(default_factory=dict)
+    weight: float = 1.0
+    required: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Composition:
+    """Several verifiers under one verdict; `rlvr.composition` makes and explains them.
+
+    Attributes:
+        rule: How the parts' verdicts become one.
+        parts: The verifiers by name, in order.
+        threshold: Score from which a weighted sum passes.
+    """
+
+    rule: Literal["all-of", "any-of", "weighted", "gate", "penalty"]
+    parts: Mapping[str, Part]
+    threshold: float = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class Case:
+    """A labelled completion.
+
+    Attributes:
+        completion: What a model might write.
+        passes: Whether it is right.
+        reference: What it is held against, as the keywords of `rlvr.verify`: references, options, `answer`, `prompt`.
+        kind: What it is an example of, in a word or two.
+    """
+
+    completion: str
+    passes: bool
+    reference: Mapping[str, Any] = field(default_factory=dict)
+    kind: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Law:
+    """A metamorphic law: a rewriting of completions under which a verifier promises to say the same.
+
+    Attributes:
+        name: What the rewriting does, in a word or two.
+        rewrite: `rewrite(completion, rng)` gives another spelling, or None for one that it cannot rewrite.
+    """
+
+    name: str
+    rewrite: Callable[[str, Random], str | None]
+
+
+@dataclass(frozen=True, slots=True)
+class Kit:
+    """What `rlvr verifiers check` holds a verifier to.
+
+    Attributes:
+        cases: Labelled completions, right ones and wrong ones.
+        hacks: Completions that try to be paid without being right; all of them must fail.
+        laws: The metamorphic laws that it declares.
+    """
+
+    cases: Sequence[Case]
+    hacks: Sequence[Case] = ()
+    laws: Sequence[Law] = ()
+
+
 @dataclass(frozen=True)
 class Task:
     """A dataset, a prompt, a verifier and a reward, under one name.
 
     Attributes:
         name: How the command line calls it.
-        verifier: Name of a registered verifier.
+        verifier: Name of a registered verifier, or a composition of several.
         load: `load(split)` yields the samples of `"train"` or `"test"`, always in the same order.
         description: One line for `rlvr tasks`.
         version: Raised when prompts, data or verifier options change, so that runs can be told apart.
         verifier_options: Keyword options of the verifier, the conventions of this data set.
         system: System message put before each prompt, if any.
+        turns: Turns that the policy may take at most. Between two, the verifier's `reply` answers for the environment.
+        show_tools: Whether the samples' `meta["tools"]` are handed to the model's chat template.
+        gold: What a perfect completion for a sample looks like, where that is not for the verifier to say (as with a
+            composition).
         defaults: Config values that suit this task, in dotted form (`{"learner.lr": 1e-3}`). Flags,
             environment and config files win over them.
         with_data: Makes the same task over a local copy of its data; None when the task has no data files.
@@ -163,12 +269,15 @@ class Task:
     """
 
     name: str
-    verifier: str
+    verifier: str | Composition
     load: Callable[[Split], Iterable[Sample]]
     description: str = ""
     version: int = 1
     verifier_options: Mapping[str, Any] = field(default_factory=dict)
     system: str | None = None
+    turns: int = 1
+    show_tools: bool = False
+    gold: Callable[[Sample], str] | None = None
     defaults: Mapping[str, Any] = field(default_factory=dict)
     with_data: Callable[[str | PathLike[str]], Task] | None = None
     source: str = ""
@@ -374,12 +483,14 @@ class SamplingParams:
         temperature: Softmax temperature; 0 is greedy.
         top_p: Nucleus mass kept; 1 keeps all. Log-probabilities are of the untruncated distribution.
         seed: Seed of this call; the same call with the same seed samples the same on the same hardware.
+        rooms: The limit of each prompt, where they differ; `max_tokens` is the largest then.
     """
 
     max_tokens: int
     temperature: float = 1.0
     top_p: float = 1.0
     seed: int = 0
+    rooms: tuple[int, ...] = ()
 
 
 @runtime_checkable

@@ -11,6 +11,7 @@ from cyclopts import App, Parameter
 from rlvr.cli.flags import FLAGS, SCORER_FLAGS, Data, Json, Plugin, open_scorer, takes_settings
 from rlvr.cli.output import facts, say, say_json, table
 from rlvr.cli.verifiers import broken_json, load, note_broken
+from rlvr.composition import as_json, label
 from rlvr.config import Layer
 from rlvr.errors import UsageError
 from rlvr.samples import samples
@@ -40,7 +41,7 @@ def list_tasks(*, plugin: Plugin = (), json: Json = False) -> int:
     if json:
         say_json({"tasks": [described(task) for task in tasks], "broken": broken_json(known)})
     else:
-        rows = [(task.name, task.verifier, task.description, task.source) for task in tasks]
+        rows = [(task.name, label(task.verifier), task.description, task.source) for task in tasks]
         table(("name", "verifier", "description", "origin"), rows)
     note_broken(known)
     return 0
@@ -130,7 +131,7 @@ def check(
 def described(task: Task) -> dict[str, Any]:
     return {
         "name": task.name,
-        "verifier": task.verifier,
+        "verifier": as_json(task.verifier),
         "description": task.description,
         "version": task.version,
         "verifier_options": dict(task.verifier_options),
@@ -154,7 +155,8 @@ def findings(found: TaskCheck) -> list[str]:
     """What the check came to, in words."""
     if found.ok:
         spoiled = sum(tally.problems for tally in found.tallies if tally.kind == "spoiled")
-        fail = f"{found.answers} different ones fail elsewhere" + (f", {spoiled} spoiled ones fail" if spoiled else "")
+        fails = [f"{found.answers} different ones fail elsewhere"] if found.answers else []
+        fail = ", ".join([*fails, *([f"{spoiled} spoiled ones fail"] if spoiled else [])])
         return [f"ok: every gold answer passes, {fail}, the splits are disjoint"]
     lines = [] if found.tallies else ["not ok: there is no problem to check"]
     for tally in found.tallies:

@@ -150,7 +150,7 @@ def check_names(spec: VerifierSpec, values: Mapping[str, Any], given: set[str]) 
     Raises:
         UsageError: Says which flag to give.
     """
-    known = {*spec.reference, *spec.options}
+    known = {*spec.reference, *spec.optional, *spec.options}
     for key in values:
         near = nearest(key, known - given)
         if key not in known and near:

@@ -3,9 +3,12 @@
     name = "gsm8k"
     version = 1                                     # optional, default 1
     description = "..."                             # optional, one line for `rlvr tasks`
-    verifier = "math"                               # or { name = "math", option = "value" }
+    verifier = "math"                               # or { name = "math", option = "value" }, or a composition
     prompt = "{{question}}\\n\\nPut the final answer in \\\\boxed{}."
     system = "..."                                  # optional system message, taken as it is
+    gold = "<answer>{{answer}}</answer>"            # optional: how a perfect completion looks
+    turns = 3                                       # optional, default 1: turns that the policy may take
+    show_tools = true                               # optional: the model's chat template gets `meta.tools`
     [data]
     hub = "openai/gsm8k:main"                       # repo[:config], or a folder, through `datasets`; or
     path = "train.jsonl"                            # a file or a folder, from where the TOML file lies
@@ -17,9 +20,25 @@
     learner.lr = 1e-5
 
 **Prompt.** `{{column}}` is replaced by that column's text, once: what a row says is never looked into again. A list
-of texts stands for its lines. A prompt that is nothing but `{{column}}` may hold a whole chat, a list of
-`{"role", "content"}`. There is no way to write a literal `{{`; where logic is needed, write the Python form
-(`rlvr.Task`).
+of texts stands for its lines; `{{column|json}}` is any value as JSON. A prompt that is nothing but `{{column}}` may
+hold a whole chat, a list of `{"role", "content"}`. There is no way to write a literal `{{`; where logic is needed,
+write the Python form (`rlvr.Task`).
+
+**Composition.** Several verifiers under one verdict, by one of the rules of `rlvr.composition`:
+
+    [verifier]
+    rule = "gate"                                   # or all-of, any-of, weighted (with a `threshold`), penalty
+    [verifier.parts.format]
+    name = "text"                                   # what is neither `weight` nor `required` is an option
+    rules = [...]
+    [verifier.parts.answer]                         # or answer = "math", or a table with `rule` and `parts` again
+    name = "math"
+    weight = 3
+    required = false
+
+**Gold.** For `rlvr tasks check`, put together like a prompt; `{{answer}}` is the sample's answer where `[data]` has
+one. Neither verifiers nor prompts see it. Without it, the verifier says how a perfect completion looks, which a
+composition cannot.
 
 **Columns.** Wherever a column is named, and there is none of that name, dots lead into it: `tests.0` is an element of
 a list, `info.cases` a field of an object, and `info.cases.input` that field of every element when `cases` is a list.

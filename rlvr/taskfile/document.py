@@ -12,9 +12,9 @@ from typing import Any
 from rlvr import config
 from rlvr.errors import ConfigError
 from rlvr.taskfile.form import Form, Template, Zipped
-from rlvr.taskfile.rows import plain
 from rlvr.taskfile.sources import Data, Sources, local_sources, sources_of
 from rlvr.taskfile.table import Table
+from rlvr.taskfile.verifier import verifier_of
 from rlvr.types import Task
 
 NAME = re.compile(r"[a-z][a-z0-9]*(-[a-z0-9]+)*")
@@ -46,30 +46,39 @@ def load_toml(path: str | os.PathLike[str], source: str | None = None) -> Task:
     name = top.text("name")
     if not NAME.fullmatch(name):
         raise top.refuse("name", f"is `{name}`", "use lower-case words joined by hyphens")
-    verifier, options = _verifier(top)
+    verifier, options = verifier_of(top)
     prompt = Template(top.text("prompt"), top, "prompt")
     system = top.text("system", None)
     if system is not None and "{{" in system:
         raise top.refuse("system", "has `{{`, but takes no columns", "put columns in `prompt`")
     version = top.take("version", int, "a whole number", 1)
+    turns = top.take("turns", int, "a whole number", 1)
+    if turns < 1:
+        raise top.refuse("turns", f"is `{turns}`", "give at least 1")
+    show_tools = top.take("show_tools", bool, "`true` or `false`", False)
+    gold = Template(top.text("gold"), top, "gold") if "gold" in top.values else None
     description = top.text("description", "")
     defaults = _defaults(top)
     data = top.table("data")
     top.done()
     answer, after = _answer(data)
-    form = Form(prompt, answer, after, data.text("id", None), _meta(data))
+    form = Form(prompt, answer, after, data.text("id", None), _meta(data), gold)
     locate, splits = sources_of(data, file.parent)
     data.done()
 
     def over(locate: Callable[[], Sources]) -> Task:
+        rows = Data(form, locate)
         return Task(
             name=name,
             verifier=verifier,
-            load=Data(form, locate).load,
+            load=rows.load,
             description=description,
             version=version,
             verifier_options=options,
             system=system,
+            turns=turns,
+            show_tools=show_tools,
+            gold=rows.gold if gold else None,
             defaults=defaults,
             with_data=with_data,
             source=str(path) if source is None else source,
@@ -80,20 +89,6 @@ def load_toml(path: str | os.PathLike[str], source: str | None = None) -> Task:
         return over(lambda: sources)
 
     return over(locate)
-
-
-def _verifier(top: Table) -> tuple[str, dict[str, Any]]:
-    """The verifier's name and its options."""
-    if not isinstance(top.values.get("verifier"), dict):
-        return top.text("verifier"), {}
-    table = top.table("verifier")
-    name = table.text("name")
-    for option, given in table.values.items():
-        try:
-            table.values[option] = plain(given)
-        except ValueError as error:
-            raise table.refuse(option, str(error), "give it a JSON value") from None
-    return name, table.values
 
 
 def _defaults(top: Table) -> dict[str, Any]:

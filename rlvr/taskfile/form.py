@@ -13,11 +13,12 @@ from rlvr.taskfile.rows import Row, kind_of
 from rlvr.taskfile.table import Table
 from rlvr.types import Sample
 
+_AS_JSON = re.compile(r"\s*\|\s*json\Z")
 _PLACEHOLDER = re.compile(r"\{\{\s*([^{}]*?)\s*\}\}")
 
 
 class Template:
-    """Text with `{{column}}` in it, cut into literal text and columns, which alternate.
+    """Text with `{{column}}` or `{{column|json}}` in it, cut into literal text and columns, which alternate.
 
     Args:
         text: The text.
@@ -41,10 +42,11 @@ class Template:
     @property
     def column(self) -> str | None:
         """The column, where the template is nothing but one."""
-        return self.columns[0] if self.pieces[::2] == ["", ""] else None
+        alone = self.pieces[::2] == ["", ""] and not _AS_JSON.search(self.columns[0])
+        return self.columns[0] if alone else None
 
     def text(self, row: Row) -> str:
-        return "".join(row.text(piece) if i % 2 else piece for i, piece in enumerate(self.pieces))
+        return "".join(_column_text(row, piece) if i % 2 else piece for i, piece in enumerate(self.pieces))
 
     def value(self, row: Row) -> Any:
         """The text, or the column's value as it is where the template is nothing but one."""
@@ -58,6 +60,13 @@ class Template:
         if not text.strip():
             raise row.refuse("the prompt is empty", self.columns[0])
         return text
+
+
+def _column_text(row: Row, column: str) -> str:
+    """A column's text, or its value as JSON where that is asked for and no column is called so."""
+    if column not in row.values and (form := _AS_JSON.search(column)):
+        return json.dumps(row.get(column[: form.start()]), ensure_ascii=False)
+    return row.text(column)
 
 
 @dataclass(frozen=True)
@@ -100,12 +109,20 @@ class Form:
     after: str | None
     id: str | None
     meta: Mapping[str, Template | Zipped] | None
+    gold: Template | None = None
 
     def sample(self, row: Row) -> Sample:
         prompt = self.prompt.prompt(row)
         answer = self._answer(row)
         meta = row.values if self.meta is None else {name: made.value(row) for name, made in self.meta.items()}
         return Sample(self._id(row, prompt, answer), prompt, answer, meta)
+
+    def gold_of(self, row: Row, sample: Sample) -> str | None:
+        """How a perfect completion looks. `{{answer}}` is the sample's answer where it has one."""
+        if self.gold is None:
+            return None
+        known = {} if sample.answer is None else {"answer": str(sample.answer)}
+        return self.gold.text(Row(row.where, row.values | known))
 
     def _answer(self, row: Row) -> str | int | float | None:
         if self.answer is None:
@@ -134,8 +151,8 @@ class Form:
             raise row.refuse(f"is {kind}, but an id must be text or a whole number", self.id)
         return str(value)
 
-    def samples(self, rows: Iterator[Row]) -> list[Sample]:
-        """All rows, checked; ids are unique among them."""
+    def samples(self, rows: Iterator[Row], golds: dict[str, str] | None = None) -> list[Sample]:
+        """All rows, checked; ids are unique among them. Perfect completions go to `golds`, by id."""
         samples: list[Sample] = []
         seen: dict[str, str] = {}
         for row in rows:
@@ -148,5 +165,8 @@ class Form:
                     "take one of them out" + ("" if self.id else ", or name a column of ids as `id` under `[data]`"),
                 )
             seen[sample.id] = row.where
+            text = self.gold_of(row, sample)
+            if golds is not None and text is not None:
+                golds[sample.id] = text
             samples.append(sample)
         return samples

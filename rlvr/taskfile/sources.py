@@ -133,13 +133,27 @@ def local_sources(path: Path, wanted: Sequence[Split]) -> Sources:
 
 @dataclass
 class Data:
-    """The samples of a task. Every source is read once, whole, when it is first needed."""
+    """The samples of a task. Every source is read once, whole, when it is first needed.
+
+    Perfect completions are kept here rather than in the samples, which go to verifiers and prompts.
+    """
 
     form: Form
     locate: Callable[[], Sources]
     sources: Sources | None = None
     cache: dict[_Source, list[Sample]] = field(default_factory=dict)
+    golds: dict[str, str] = field(default_factory=dict)
     lock: threading.Lock = field(default_factory=threading.Lock)
+
+    def gold(self, sample: Sample) -> str:
+        """How a perfect completion for a sample looks. `Task.gold` of a TOML task with `gold`.
+
+        Raises:
+            UsageError: The sample is not from this data.
+        """
+        if sample.id not in self.golds:
+            raise UsageError(f"the sample `{sample.id}` is not one of this task's", "load the task's samples first")
+        return self.golds[sample.id]
 
     def load(self, split: Split) -> list[Sample]:
         """The samples of a split in the order of its rows. `Task.load` of a TOML task.
@@ -156,7 +170,7 @@ class Data:
                 return []
             source = sources[split]
             if source not in self.cache:
-                samples = self.form.samples(source.rows())
+                samples = self.form.samples(source.rows(), self.golds)
                 if not samples:
                     raise DataError(f"{source} has no rows", "give a file with at least one")
                 self.cache[source] = samples

@@ -255,6 +255,13 @@ def talks(completion: Completion, sample: Sample) -> Verdict:
     return Verdict.of(True, "blah " * 100_000, parts=what[completion.text])
 
 
+@verifier("may-run-code", reference=("limit",), needs_sandbox=lambda sample: "code" in sample.meta)
+def may_run_code(completion: Completion, sample: Sample, sandbox: Any, *, limit: int | None = None) -> Verdict:
+    """Has a sandbox for samples with `code` only; a limit for all samples, or each its own."""
+    limit = sample.meta.get("limit", limit)
+    return Verdict.of(True, "no sandbox" if sandbox is None else f"the sandbox {sandbox.name}", parts={"limit": limit})
+
+
 @verifier("runs-code")
 def runs_code(completion: Completion, sample: Sample, sandbox: Any) -> Verdict:
     """Runs the text in the sandbox it is given."""
@@ -289,5 +296,6 @@ def rlvr_verifiers() -> list[Any]:
         closes,
         leaves_a_thread,
         talks,
+        may_run_code,
         runs_code,
     ]

@@ -52,6 +52,12 @@ def test_keywords_find_their_place() -> None:
     assert parts["id"] == "verify"
 
 
+def test_a_reference_that_is_also_an_option_belongs_to_the_sample() -> None:
+    assert verify("may-run-code", "x", limit=7).parts == {"limit": 7}
+    with pytest.raises(UsageError, match="needs `limit`"):
+        verify("may-run-code", "x")
+
+
 def test_a_whole_completion() -> None:
     parts = verify("echo", Completion("hi", (1, 2), (-1.0, -2.0), "length"), answer=None).parts
     assert (parts["text"], parts["tokens"], parts["truncated"]) == ("hi", [1, 2], True)

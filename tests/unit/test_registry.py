@@ -127,10 +127,11 @@ def test_a_third_parameter_asks_for_a_sandbox() -> None:
         (lambda: verifier("x")(lambda c, s, **options: True), "it takes `**options`"),
         (lambda: verifier("x")(lambda c, s, *, limit: True), "the option `limit` has no default"),
         (lambda: verifier("x")(lambda c, s, *, answer=1: True), "`answer` has the name of a reference"),
-        (
-            lambda: verifier("x", reference=["k"])(lambda c, s, *, k=1: True),
-            "`k` has the name of a reference",
-        ),
+        (lambda: verifier("x", kit=3), "`kit` is `3`"),  # type: ignore[arg-type]
+        (lambda: verifier("x", reply="hello"), "`reply` is `'hello'`"),  # type: ignore[arg-type]
+        (lambda: verifier("x", reply=lambda c: None)(lambda c, s: True), "`reply` has other parameters"),
+        (lambda: verifier("x", reply=lambda c, s: None)(lambda c, s, *, k=1: True), "`reply` has other parameters"),
+        (lambda: verifier("x", needs_sandbox=lambda s: True)(lambda c, s: True), "`needs_sandbox` without a sandbox"),
         (lambda: verifier("x", reference=["json"]), "the reference `json` is a flag of `rlvr verify`"),
         (lambda: verifier("x")(lambda c, s, *, json=1: True), "the option `json` is a flag of `rlvr verify`"),
         (lambda: verifier("x", reference="answer"), "`reference` must be a list of names"),

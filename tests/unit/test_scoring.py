@@ -526,6 +526,28 @@ def test_a_sandbox_is_opened_once_and_closed(tmp_path: Path) -> None:
     assert log.read_text() == "closed after 2"
 
 
+def test_a_sandbox_is_only_needed_by_the_samples_that_need_one(tmp_path: Path) -> None:
+    plugin = tmp_path / "box.py"
+    plugin.write_text(SANDBOX.format(name="test-box", log=str(tmp_path / "log"), safe=False))
+    plain, coded = Sample("1", meta={"limit": 3}), Sample("2", meta={"code": "x"})
+    with Scorer(workers=1, plugins=[HOSTILE]) as scorer:
+        scorer.registry.sandboxes.clear()  # a machine that has none
+        scorer.check("may-run-code", samples=[plain])
+        verdict = scorer.submit("may-run-code", Completion("x"), plain, {"limit": 5}).result(30)
+        assert (verdict.detail, verdict.parts["limit"]) == ("no sandbox", 3)
+        for attempt in (
+            lambda: scorer.check("may-run-code", samples=[plain, coded]),
+            lambda: scorer.submit("may-run-code", Completion("x"), coded),
+            lambda: scorer.submit_batch("may-run-code", [(Completion("x"), plain), (Completion("x"), coded)]),
+        ):
+            with pytest.raises(MissingDependencyError, match="no safe sandbox"):
+                attempt()
+    with Scorer(workers=1, plugins=[HOSTILE, plugin], sandbox="test-box") as scorer:
+        verdict = scorer.submit("may-run-code", Completion("x"), coded, {"limit": 5}).result(30)
+        assert (verdict.detail, verdict.parts["limit"]) == ("the sandbox test-box", 5)
+        assert scorer.submit("may-run-code", Completion("x"), plain).result(30).detail == "no sandbox"
+
+
 def sandboxes(**ready: bool | None) -> Registry:
     """Safe sandboxes by name: True runs here, False does not, None never says."""
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from rlvr import PluginError, Sample, Scorer, Split, Task, UsageError
+from rlvr import PluginError, Sample, Scorer, Split, Task, UnknownNameError, UsageError, gate, part
 from rlvr.registry import load_plugin
 from rlvr.taskcheck import Tally, TaskCheck, check_task
 
@@ -85,7 +85,7 @@ def scorer(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Scorer]:
             yield scorer
 
 
-def made(verifier: str, train: list[Any], test: list[Any], **fields: Any) -> Task:
+def made(verifier: Any, train: list[Any], test: list[Any], **fields: Any) -> Task:
     """A task with these answers; ids and prompts are unique."""
     samples = {
         split: [Sample(f"{split}-{i}", f"{split} question {i}", answer) for i, answer in enumerate(answers)]
@@ -247,3 +247,52 @@ def test_a_task_may_have_no_train_split_but_not_nothing(scorer: Scorer) -> None:
     assert found.ok
     assert {t.split for t in found.tallies} == {"test"}
     assert not check_task(made("same", [], []), scorer).ok
+
+
+TAGGED = gate(form="anything", answer=part("same", fold=True))
+
+
+def test_a_composition_is_checked_with_the_tasks_gold(scorer: Scorer) -> None:
+    found = check_task(made(TAGGED, ["a", "b"], ["c"], gold=lambda sample: sample.answer.upper()), scorer)
+    assert found.ok
+    assert {t.kind for t in found.tallies} == {"gold", "shuffled", "empty"}
+
+
+def test_the_tasks_gold_comes_before_the_verifiers(scorer: Scorer) -> None:
+    task = made("numeric", ["a", "b"], ["c"], gold=lambda sample: f"[{sample.answer}]")
+    found = check_task(task, scorer)  # the verifier's own is no text, which would be an error
+    assert tally(found, "train", "gold").ok
+    assert {o.completion for o in found.offenders} <= {"", "[a]", "[b]", "[c]"}
+
+
+@pytest.mark.parametrize(
+    ("gold", "error", "message"),
+    [
+        (None, UsageError, "`made` has several verifiers"),
+        (lambda sample: sample.meta["nothing"], PluginError, "`gold` of the task `made` raised KeyError: 'nothing'"),
+        (lambda sample: 5, PluginError, "`gold` of the task `made` returned a `int`"),
+    ],
+)
+def test_a_composition_needs_a_gold_that_works(scorer: Scorer, gold: Any, error: type[Exception], message: str) -> None:
+    with pytest.raises(error, match=message) as caught:
+        check_task(made(TAGGED, ["a"], ["b"], gold=gold), scorer)
+    if gold is None:
+        assert "`gold`" in caught.value.hint  # type: ignore[attr-defined]
+
+
+def test_a_part_that_does_not_exist_is_known_before_anything_is_verified(scorer: Scorer) -> None:
+    with pytest.raises(UnknownNameError, match="`sam`"):
+        check_task(made(gate(a="anything", b="sam"), ["a"], ["b"], gold=lambda sample: "x"), scorer)
+
+
+def test_what_many_completions_solve_is_not_shuffled_but_spoiled(scorer: Scorer) -> None:
+    rules = [{"rules": [{"not": {"contains": letter}}]} for letter in "xyz"]
+    task = Task(
+        "made", "text", lambda split: [Sample(f"{split}{i}", f"{split}{i}", None, r) for i, r in enumerate(rules)]
+    )
+    found = check_task(task, scorer)
+    assert {t.kind for t in found.tallies} == {"gold", "empty", "spoiled"}
+    fixed = Task(
+        "made", "text", lambda split: [Sample(f"{split}{a}", split + a, a, {"rules": [{"exact": True}]}) for a in "xyz"]
+    )
+    assert "shuffled" in {t.kind for t in check_task(fixed, scorer).tallies}

@@ -18,7 +18,19 @@ import pyarrow
 import pyarrow.parquet
 import pytest
 
-from rlvr import ConfigError, DataError, MissingDependencyError, Sample, Task, UsageError, load_toml
+from rlvr import (
+    ConfigError,
+    DataError,
+    MissingDependencyError,
+    Sample,
+    Task,
+    UsageError,
+    any_of,
+    gate,
+    load_toml,
+    part,
+    weighted,
+)
 
 TOML = """
 name = "sums"
@@ -145,6 +157,139 @@ def test_there_must_be_a_file(tmp_path: Path) -> None:
         load_toml(tmp_path)
 
 
+# Several verifiers, turns, gold completions
+
+PARTS = """
+[verifier]
+rule = "gate"
+[verifier.parts.form]
+name = "text"
+rules = [{ tags = ["think", "answer"] }]
+weight = 0
+[verifier.parts.answer]
+rule = "any-of"
+required = false
+[verifier.parts.answer.parts]
+number = "math"
+words = { name = "text", rules = [{ exact = true }], required = false }
+[data]
+"""
+COMPOSED = TOML.replace('verifier = "math"\n', "").replace("[data]\n", PARTS)
+
+
+def test_a_verifier_may_be_a_composition(make: Callable[..., Task]) -> None:
+    task = make(toml=COMPOSED)
+    assert task.verifier_options == {}
+    assert task.verifier == gate(
+        form=part("text", rules=[{"tags": ["think", "answer"]}], weight=0),
+        answer=part(any_of(number="math", words=part("text", rules=[{"exact": True}], required=False)), required=False),
+    )
+    named = make(toml=TOML.replace('"math"', '{ rule = "weighted", threshold = 0.5, parts = { a = "math" } }'))
+    assert named.verifier == weighted(a="math", threshold=0.5)
+
+
+def test_an_option_may_be_called_rule(make: Callable[..., Task]) -> None:
+    task = make(toml=TOML.replace('"math"', '{ name = "math", rule = "x" }'))
+    assert (task.verifier, task.verifier_options) == ("math", {"rule": "x"})
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message", "hint"),
+    [
+        ('"gate"', '"gates"', "`verifier.rule` is `gates`", "did you mean `gate`?"),
+        ('rule = "gate"', 'rul = "gate"', "`verifier.rule` is missing", "is `rul` meant to be `rule`?"),
+        ('rule = "gate"', 'rule = "gate"\nrequired = true', "`verifier.required` is not a key", "known: `rule`"),
+        ('rule = "gate"', 'rule = "gate"\nthreshold = 0.5', "`verifier.threshold` means nothing", "`weighted`"),
+        ("weight = 0\n", 'weight = "much"\n', "`verifier.parts.form.weight` is `'much'`", "a number"),
+        ("weight = 0\n", "weight = nan\n", "`verifier.parts.form.weight` is `nan`", "a number"),
+        ("weight = 0\n", "min = nan\n", "`verifier.parts.form.min` has nan", "JSON"),
+        ('name = "text"\n', "", "`verifier.parts.form.name` is missing", "or a `rule` (`all-of`, `any-of`"),
+        ('rule = "any-of"\n', "", "`verifier.parts.answer.rule` is missing", "text"),
+        ('rule = "any-of"\n', 'rule = "any-of"\nnam = 1\n', "`verifier.parts.answer.nam` is not a key", "known:"),
+        ("required = false\n", "required = 0\n", "`verifier.parts.answer.required` is `0`", "`true` or `false`"),
+        ('number = "math"', "number = 3", "`verifier.parts.answer.parts.number` is `3`", "text"),
+        ('number = "math"', 'flags = "math"', "`verifier.parts.answer.parts.flags` cannot be", "rename"),
+        ("words = {", "words = { weight = 2, ", "`verifier.parts.answer.parts.words.weight` means", "leave it"),
+        ("[data]\n", "[verifier.parts.x]\nrule = 'all-of'\nparts = {}\n[data]\n", "`verifier.parts.x.parts`", "one"),
+    ],
+)  # fmt: skip
+def test_a_mistake_in_a_composition_names_file_and_key(
+    make: Callable[..., Task], old: str, new: str, message: str, hint: str
+) -> None:
+    assert old in COMPOSED
+    with pytest.raises(ConfigError) as caught:
+        make(toml=COMPOSED.replace(old, new, 1))
+    assert "sums.toml`" in caught.value.message
+    assert message in caught.value.message
+    assert hint in caught.value.hint
+
+
+def test_turns_and_tools(make: Callable[..., Task]) -> None:
+    assert (make(toml=TOML).turns, make(toml=TOML).show_tools) == (1, False)
+    task = make(toml="turns = 3\nshow_tools = true\n" + TOML)
+    assert (task.turns, task.show_tools) == (3, True)
+
+
+GOLD = 'gold = "<think>x</think><answer>{{answer}}</answer>"\n'
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ("turns = 0", "`turns` is `0`"),
+        ("turns = 1.5", "`turns` is `1.5`"),
+        ("turns = true", "`turns` is `True`"),
+        ("show_tools = 1", "`show_tools` is `1`"),
+        ('gold = "42"', "`gold` must name a column"),
+        ('gold = "{{answer}} {{"', "`gold` has `{{` that opens no column"),
+        ("gold = 3", "`gold` is `3`"),
+    ],
+)
+def test_mistakes_in_turns_tools_and_gold_name_their_key(make: Callable[..., Task], line: str, message: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        make(toml=f"{line}\n{TOML}")
+    assert message in caught.value.message
+    assert caught.value.hint
+
+
+def test_gold_is_put_together_from_the_row_and_kept_out_of_the_sample(make: Callable[..., Task]) -> None:
+    task = make(content=jsonl(ROWS), toml=GOLD + TOML)
+    assert task.gold is not None
+    for sample in every(task).values():
+        assert task.gold(sample) == f"<think>x</think><answer>{sample.answer}</answer>"
+        assert "<think>" not in json.dumps([sample.prompt, sample.meta])
+    with pytest.raises(UsageError, match="`nobody` is not one of this task's"):
+        task.gold(Sample("nobody"))
+    assert make(toml=TOML).gold is None
+
+
+def test_the_answer_in_gold_is_what_stands_behind_its_marker(make: Callable[..., Task]) -> None:
+    rows = [{"q": f"{n}?", "solution": f"so #### {n}", "answer": "other", "why": f"as {n}"} for n in range(2)]
+    toml = TOML.replace("{{question}}", "{{q}}").replace('"answer"', '{ column = "solution", after = "####" }')
+    task = make(content=jsonl(rows), toml='gold = "{{why}}: {{answer}}"\n' + toml)
+    samples = every(task).values()
+    assert task.gold is not None
+    assert sorted(map(task.gold, samples)) == ["as 0: 0", "as 1: 1"]
+    assert all(sample.meta["answer"] == "other" for sample in samples)
+    bare = make(
+        toml='gold = "{{why}}: {{answer}}"\n' + TOML.replace("{{question}}", "{{q}}").replace("answer = ", "# ")
+    )
+    assert bare.gold is not None
+    assert {bare.gold(sample).partition(": ")[2] for sample in every(bare).values()} == {"other"}
+
+
+def test_gold_follows_the_data(make: Callable[..., Task], tmp_path: Path) -> None:
+    (tmp_path / "copy.jsonl").write_text(jsonl([{"question": f"{n}?", "answer": -n} for n in range(1, 9)]))
+    copy = with_data(make(content=jsonl(ROWS), toml=GOLD + TOML), tmp_path / "copy.jsonl")
+    assert copy.gold is not None
+    assert all("<answer>-" in copy.gold(sample) for sample in every(copy).values())
+
+
+def test_a_row_that_makes_no_gold_is_named(make: Callable[..., Task]) -> None:
+    with pytest.raises(DataError, match=r"line 1, column `answer\.x`"):
+        make(content=jsonl(ROWS), toml='gold = "{{answer.x}}"\n' + TOML).load("train")
+
+
 # Prompts
 
 
@@ -213,6 +358,16 @@ def test_answer_and_meta_are_put_together_like_a_prompt(make: Callable[..., Task
     first = nested(make, answer='"{{q}} is {{code}}"', meta=meta)[0]
     assert first.answer == "0? is 1"
     assert first.meta == {"text": "1\na\nb0", "list": ["a", "b0"], "nested": {"in": 2, "out": "y"}}
+
+
+def test_any_column_can_be_written_as_json(make: Callable[..., Task]) -> None:
+    meta = '{ all = "{{info.cases | json}}", one = "{{q|json}}.", none = "{{code}}" }'
+    first = nested(make, meta=meta)[0]
+    assert first.meta == {"all": json.dumps(NESTED[0]["info"]["cases"]), "one": '"0?".', "none": "1"}
+    rows = [row | {"q|json": "as it is"} for row in NESTED]
+    assert nested(make, rows, meta='{ one = "{{q|json}}" }')[0].meta == {"one": "as it is"}
+    with pytest.raises(DataError, match="there is no such column"):
+        nested(make, meta='{ one = "{{nothing|json}}" }')
 
 
 def test_a_table_of_columns_becomes_a_list_of_objects(make: Callable[..., Task]) -> None:
