@@ -16,6 +16,7 @@ from rlvr.sampler.prompts import encode_prompt
 from rlvr.sampler.transformers import TransformersSampler
 from rlvr.scoring import Scorer
 from rlvr.settings import resolve_run
+from rlvr.transcripts import sample_and_submit
 from rlvr.types import Sample, Sampler, SamplingParams, Task, Verdict
 
 
@@ -55,8 +56,9 @@ def measure(
     )
     prompts = [encode_prompt(tokenizer, sample, task) for sample in samples]
     pending: list[list[Future[Verdict]]] = [[] for _ in samples]
-    for index, completion in sampler.sample(prompts, config.eval.samples, params):
-        pending[index].append(scorer.submit(task.verifier, completion, samples[index], task.verifier_options))
+    parts = (params, tokenizer, sampler, scorer)
+    for index, _, future in sample_and_submit(task, samples, prompts, config.eval.samples, *parts):
+        pending[index].append(future)
         if interrupt:
             interrupt.check()
     return summarize([[future.result() for future in futures] for futures in pending], config.eval.samples)

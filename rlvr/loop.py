@@ -4,8 +4,10 @@ One step, for P prompts with a group of G completions each:
 
     1. sample      the policy writes G completions y of every prompt x, token by token
     2. verify      each y goes to the verifier the moment it ends, while the others are still being written;
-                   it comes back as a verdict: passed, failed, or missing (error, timeout, abstained)
-    3. shape       a verdict becomes a reward r: 1 or 0, partial credit, a penalty for running over the limit
+                   it comes back as a verdict: passed, failed, or missing (error, timeout, abstained). In a task of
+                   several turns it is answered first, and sampled on (`rlvr.transcripts`)
+    3. shape       a verdict becomes a reward r: 1 or 0, partial credit, a penalty for running over the limit or in
+                   circles
     4. advantage   A_i = (r_i - mean r) / std r over the *valid* rows of a group; missing rows get none
     5. update      maximise  sum_t w_t min(ρ_t A, clip(ρ_t, 1 - ε_low, 1 + ε_high) A),  ρ_t = π(y_t) / π_old(y_t)
     6. log         every completion with its verdict and reason, and the step's metrics
@@ -31,17 +33,17 @@ from typing import Any
 from rlvr.accuracy import Evaluation
 from rlvr.advantage import group_advantages
 from rlvr.assembly import Parts, assemble, derive_seed
-from rlvr.config import Resolved, RewardConfig, flatten, warnings
+from rlvr.config import Resolved, flatten, warnings
 from rlvr.errors import RunStopped
 from rlvr.evaluation import measure
 from rlvr.interrupt import Interrupt, Interrupted
 from rlvr.progress import Progress
-from rlvr.registry import ShaperSpec
 from rlvr.rollout import Group, State, StepBatch
 from rlvr.runlog import Run, RunLog, new_path
 from rlvr.sampler.prompts import encode_prompt
 from rlvr.settings import resolve_run
-from rlvr.shaping import soft_overlong
+from rlvr.shaping import by_difficulty, outcome, pass_rate, reward
+from rlvr.transcripts import sample_and_submit
 from rlvr.types import Completion, Sample, SamplingParams, Verdict
 
 IDLE_STEPS = 10  # steps in a row with nothing to learn from after which a run stops
@@ -165,9 +167,9 @@ def sample_and_verify(
     prompts = [encode_prompt(parts.tokenizer, sample, task) for sample in samples]
     pending: list[list[tuple[Completion, Future[Verdict]]]] = [[] for _ in samples]
     started = time.monotonic()
-    for index, completion in parts.sampler.sample(prompts, sampler.group_size, params):
-        future = parts.scorer.submit(task.verifier, completion, samples[index], task.verifier_options)
-        pending[index].append((completion, future))
+    tools = (params, parts.tokenizer, parts.sampler, parts.scorer)
+    for index, completion, verdict in sample_and_submit(task, samples, prompts, sampler.group_size, *tools):
+        pending[index].append((completion, verdict))
         interrupt.check()
     sampled = time.monotonic()
     groups = []
@@ -179,30 +181,17 @@ def sample_and_verify(
             for verdict, completion in zip(verdicts, completions, strict=True)
         ]
         rewards = [
-            None if value is None else value + overlong_penalty(completion, config.reward, sampler.max_tokens)
-            for value, completion in zip(outcomes, completions, strict=True)
+            None if value is None else reward(verdict, completion, parts.shaper, config.reward, sampler.max_tokens)
+            for value, verdict, completion in zip(outcomes, verdicts, completions, strict=True)
         ]
         advantages = group_advantages(rewards, config.learner.scale)
+        advantages = by_difficulty(advantages, pass_rate(verdicts, rewards), config.reward.difficulty)
         columns = (completions, verdicts, tuple(outcomes), tuple(rewards), tuple(advantages))
         groups.append(Group(sample, tuple(prompt), *columns))
         interrupt.check()
     timing["time/sample"] += sampled - started
     timing["time/verify_wait"] += time.monotonic() - sampled
     return groups
-
-
-def outcome(verdict: Verdict, completion: Completion, shaper: ShaperSpec, config: RewardConfig) -> float | None:
-    """What the shaper pays for a completion; None where there is no valid verdict or the row is filtered out."""
-    if not verdict.valid or (completion.truncated and config.overlong == "filter"):
-        return None
-    return float(shaper(verdict, completion))
-
-
-def overlong_penalty(completion: Completion, config: RewardConfig, max_tokens: int) -> float:
-    """What is taken off a reward for coming near the token limit, in [-1, 0]."""
-    if config.overlong != "soft":
-        return 0.0
-    return soft_overlong(len(completion.token_ids), max_tokens, config.overlong_buffer or max(1, max_tokens // 5))
 
 
 def check_missing(groups: Sequence[Group], limit: float) -> None:

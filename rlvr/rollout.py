@@ -8,17 +8,24 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from rlvr.advantage import informative
-from rlvr.types import Completion, Sample, Verdict
+from rlvr.types import Completion, Sample, Turn, Verdict
 
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One completion as the learner sees it. Token ids and log-probabilities are the sampler's, unchanged."""
+    """One completion as the learner sees it. Token ids and log-probabilities are the sampler's, unchanged; `foreign`
+    are the runs of `completion_ids` that the policy did not write, as `(start, stop)`."""
 
     prompt_ids: tuple[int, ...]
     completion_ids: tuple[int, ...]
     old_logprobs: tuple[float, ...]
     advantage: float
+    foreign: tuple[tuple[int, int], ...] = ()
+
+    @property
+    def written(self) -> int:
+        """How many tokens the policy wrote."""
+        return len(self.completion_ids) - sum(stop - start for start, stop in self.foreign)
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +52,14 @@ class Group:
             Sample(**values["sample"]),
             tuple(values["prompt_ids"]),
             tuple(
-                Completion(c["text"], tuple(c["token_ids"]), tuple(c["logprobs"]), c["finish_reason"])
+                Completion(
+                    c["text"],
+                    tuple(c["token_ids"]),
+                    tuple(c["logprobs"]),
+                    c["finish_reason"],
+                    tuple(Turn(**turn) for turn in c["turns"]),
+                    tuple((start, stop) for start, stop in c["foreign"]),
+                )
                 for c in values["completions"]
             ),
             tuple(Verdict(**verdict) for verdict in values["verdicts"]),
@@ -57,7 +71,7 @@ class Group:
     def rows(self) -> list[Row]:
         """The valid rows, for the learner."""
         return [
-            Row(self.prompt_ids, completion.token_ids, completion.logprobs, advantage)
+            Row(self.prompt_ids, completion.token_ids, completion.logprobs, advantage, completion.foreign)
             for completion, advantage in zip(self.completions, self.advantages, strict=True)
             if advantage is not None
         ]
@@ -116,8 +130,9 @@ class StepBatch:
                     "sample": group.sample.id,
                     "prompt": group.sample.prompt,
                     "completion": completion.text,
+                    **({"turns": [asdict(turn) for turn in completion.turns]} if completion.turns else {}),
                     "prompt_tokens": len(group.prompt_ids),
-                    "completion_tokens": len(completion.token_ids),
+                    "completion_tokens": completion.written,
                     "finish_reason": completion.finish_reason,
                     "verdict": {
                         "status": str(verdict.status),
@@ -138,6 +153,7 @@ class StepBatch:
         valid = [v for v in verdicts if v.valid]
         statuses = Counter(v.status for v in verdicts)
         count = max(len(verdicts), 1)
+        several = any(completion.turns for completion in completions)
         missing = {f"missing/{s}": statuses[s] / count for s in statuses if not s.valid}
         flags = [flags_of(v) for v in verdicts]
         flagged = Counter(flag for found in flags for flag in found)
@@ -145,7 +161,8 @@ class StepBatch:
             "step": self.next_state.step - 1,
             "reward": sum(rewards) / max(len(rewards), 1),
             "pass_rate": sum(v.passed for v in valid) / max(len(valid), 1),
-            "length": sum(len(c.token_ids) for c in completions) / count,
+            "length": sum(c.written for c in completions) / count,
+            **({"turns": sum(len(c.turns) // 2 + 1 for c in completions) / count} if several else {}),
             "truncated": sum(c.truncated for c in completions) / count,
             "missing": (len(verdicts) - len(valid)) / count,
             **missing,

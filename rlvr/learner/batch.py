@@ -34,7 +34,7 @@ Pack = Sequence[tuple[Row, int]]
 @dataclass(frozen=True, slots=True)
 class Batch:
     """A micro-batch on the device. `counts_SK` says for how many completions a target stands; where it is 0 there is
-    none, and the other values mean nothing."""
+    none, or one that the environment wrote, and the other values mean nothing."""
 
     ids_SL: Tensor
     positions_SL: Tensor
@@ -70,6 +70,9 @@ class Batch:
                 advantages[s, here] = row.advantage
                 weights[s, here] = weight(row) * count
                 counts[s, here] = count
+                for first, stop in row.foreign:
+                    elsewhere = slice(here.start + first, here.start + stop)
+                    weights[s, elsewhere] = counts[s, elsewhere] = 0
         several = any(len(pack) > 1 for pack in packs)
         attention = segment_attention(segments) if several else (segments != PADDING).long()
         columns = (ids, positions, attention, targets, counts, old, advantages, weights)

@@ -81,11 +81,11 @@ class Learner:
 
     def _update(self, groups: Sequence[Sequence[Row]], temperature: float) -> dict[str, float]:
         config = self.config
-        lengths = [len(row.completion_ids) for group in groups for row in group]
+        lengths = [row.written for group in groups for row in group]
         denominator = sum(lengths) if config.aggregate == "token" else len(lengths)
 
         def weight(row: Row) -> float:
-            return token_weight(len(row.completion_ids), config.aggregate, denominator)
+            return token_weight(row.written, config.aggregate, denominator)
 
         # A row of advantage 0 has no gradient; it counts in the denominator but needs no forward pass.
         active = [[row for row in group if row.advantage != 0 or self.reference is not None] for group in groups]

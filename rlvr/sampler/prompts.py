@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
+import json
+from collections.abc import Mapping
 from typing import Any
 
 from jinja2 import TemplateError
 
 from rlvr.errors import ConfigError, DataError
-from rlvr.types import Message, Sample, Task
+from rlvr.types import Completion, Message, Sample, Task
 
 
 def messages(sample: Sample, task: Task) -> list[Message]:
@@ -23,12 +26,13 @@ def encode_prompt(tokenizer: Any, sample: Sample, task: Task) -> list[int]:
 
     Raises:
         DataError: The prompt has no tokens.
-        ConfigError: The chat template refuses it.
+        ConfigError: The chat template refuses it, or does not show the tools that it should.
     """
     chat = messages(sample, task)
+    tools = shown_tools(tokenizer, sample) if task.show_tools else None
     if tokenizer.chat_template:
         try:
-            text = tokenizer.apply_chat_template(chat, tokenize=False, add_generation_prompt=True)
+            text = tokenizer.apply_chat_template(chat, tools=tools, tokenize=False, add_generation_prompt=True)
         except TemplateError as error:
             raise ConfigError(
                 f"the model's chat template refuses the prompt of sample `{sample.id}`: {error}",
@@ -40,3 +44,58 @@ def encode_prompt(tokenizer: Any, sample: Sample, task: Task) -> list[int]:
     if not ids:
         raise DataError(f"the prompt of sample `{sample.id}` is empty", f"`rlvr tasks show {task.name}` prints it")
     return list(ids)
+
+
+def shown_tools(tokenizer: Any, sample: Sample) -> list[dict[str, Any]]:
+    """The sample's `meta["tools"]` in the form that chat templates take.
+
+    Raises:
+        ConfigError: The template shows no tools.
+        DataError: The sample has no list of tools.
+    """
+    template = tokenizer.chat_template
+    if "tools" not in (json.dumps(template) if isinstance(template, dict) else template or ""):
+        raise ConfigError(
+            "the model's chat template shows no tools",
+            "write them into the prompt and give the task `show_tools = false`, or take a model that knows tools",
+        )
+    tools = sample.meta.get("tools")
+    if isinstance(tools, str):
+        with contextlib.suppress(ValueError):
+            tools = json.loads(tools)
+    if not isinstance(tools, (list, tuple)) or not all(isinstance(tool, Mapping) for tool in tools):
+        raise DataError(f"the sample `{sample.id}` has no list of `tools`", "give it one, or `show_tools = false`")
+    return [dict(tool) if "function" in tool else {"type": "function", "function": dict(tool)} for tool in tools]
+
+
+def encode_reply(tokenizer: Any, reply: str, completion: Completion) -> list[int]:
+    """Token ids that lead from the policy's last turn, over the environment's reply, to its next turn.
+
+    They are what the chat template puts behind the content of an assistant message when a tool message and the opening
+    of the next turn follow, less the end token where the policy has written it. So the policy's own tokens stay as they
+    were sampled, whatever the template makes of earlier turns.
+    """
+    if not tokenizer.chat_template:
+        return list(tokenizer.encode(f"\n{reply}\n", add_special_tokens=False))
+    behind = next(filter(None, (_behind(tokenizer, role, reply) for role in ("tool", "user"))), None)
+    if behind is None:
+        raise ConfigError(
+            "the model's chat template takes no reply of an environment", "take a model that knows several turns"
+        )
+    if completion.token_ids and not completion.truncated:
+        behind = behind.removeprefix(tokenizer.decode(completion.token_ids[-1:]))
+    return list(tokenizer.encode(behind, add_special_tokens=False))
+
+
+def _behind(tokenizer: Any, role: str, reply: str) -> str | None:
+    """What the template puts behind an assistant's content; None where it refuses the role or loses the reply."""
+    content = "content of the assistant"
+    chat = [{"role": "user", "content": "?"}, {"role": "assistant", "content": content}]
+    try:
+        text = tokenizer.apply_chat_template(
+            [*chat, {"role": role, "content": reply}], tokenize=False, add_generation_prompt=True
+        )
+    except TemplateError:
+        return None
+    found, behind = text.partition(content)[1:]
+    return behind if found and reply.strip() in behind else None

@@ -44,7 +44,8 @@ class TransformersSampler:
         self, prompts: Sequence[Sequence[int]], group_size: int, params: SamplingParams
     ) -> Iterator[tuple[int, Completion]]:
         """See `rlvr.Sampler.sample`. The same prompts, seed and batch size give the same completions on CPU."""
-        self._check_lengths(prompts, params.max_tokens)
+        rooms = params.rooms or (params.max_tokens,) * len(prompts)
+        self._check_lengths(prompts, rooms)
         generator = torch.Generator(device=self.model.device)
         generator.manual_seed(params.seed)
         # A batch holds whole groups, so that a prompt is prefilled once; a group larger than a batch is cut.
@@ -60,16 +61,18 @@ class TransformersSampler:
         try:
             for start in range(0, len(jobs), per_batch):
                 batch = jobs[start : start + per_batch]
-                yield from self._decode([i for i, _ in batch], [n for _, n in batch], prompts, params, generator)
+                indices, repeats = [i for i, _ in batch], [n for _, n in batch]
+                yield from self._decode(indices, repeats, prompts, rooms, params, generator)
         finally:  # also when the caller stops early
             self.model.train(was_training)
 
-    def _check_lengths(self, prompts: Sequence[Sequence[int]], max_tokens: int) -> None:
+    def _check_lengths(self, prompts: Sequence[Sequence[int]], rooms: Sequence[int]) -> None:
         context = getattr(self.model.config, "max_position_embeddings", None)
-        longest = max(map(len, prompts), default=0)
-        if context and longest + max_tokens > context:
+        sizes = ((len(prompt), room) for prompt, room in zip(prompts, rooms, strict=True))
+        longest, room = max(sizes, key=sum, default=(0, 0))
+        if context and longest + room > context:
             raise ConfigError(
-                f"a prompt of {longest} tokens and `sampler.max_tokens` {max_tokens} do not fit the model's context "
+                f"a prompt of {longest} tokens and `sampler.max_tokens` {room} do not fit the model's context "
                 f"of {context} tokens",
                 f"lower `--sampler.max-tokens` to {context - longest}" if longest < context else "shorten the prompts",
             )
@@ -80,6 +83,7 @@ class TransformersSampler:
         indices: list[int],
         repeats: list[int],
         prompts: Sequence[Sequence[int]],
+        rooms: Sequence[int],
         params: SamplingParams,
         generator: torch.Generator,
     ) -> Iterator[tuple[int, Completion]]:
@@ -96,15 +100,17 @@ class TransformersSampler:
         row_L = torch.repeat_interleave(torch.tensor(repeats, device=device))  # of the L completions still written
         live_L = torch.arange(len(row_L), device=device)
         owner_N = [index for index, count in zip(indices, repeats, strict=True) for _ in range(count)]
-        tokens_NT = torch.zeros(len(row_L), params.max_tokens, dtype=torch.long, device=device)
-        logprobs_NT = torch.zeros(len(row_L), params.max_tokens, device=device)
+        room_N = torch.tensor([rooms[index] for index in owner_N], device=device)
+        longest = int(room_N.max())
+        tokens_NT = torch.zeros(len(row_L), longest, dtype=torch.long, device=device)
+        logprobs_NT = torch.zeros(len(row_L), longest, device=device)
         ends = torch.tensor(sorted(self.ends), device=device)
-        for t in range(params.max_tokens):
+        for t in range(longest):
             tokens_L, logprobs_L = draw(logits_RV, row_L, params, generator)
             tokens_NT[live_L, t] = tokens_L
             logprobs_NT[live_L, t] = logprobs_L
             stopped_L = torch.isin(tokens_L, ends)
-            ended_L = stopped_L if t + 1 < params.max_tokens else torch.ones_like(stopped_L)
+            ended_L = stopped_L | (room_N[live_L] == t + 1)
             if ended_L.any():
                 done = live_L[ended_L]
                 yield from self._completions(

@@ -1,0 +1,148 @@
+"""Samples completions, of one turn or of several, and hands each to the verifier the moment it ends.
+
+In a task of several turns, one that ends goes to the verifier's `reply` in the scorer's workers, while others are still
+being written. Those that are answered go on as prompts of the next round of sampling, `task.turns` rounds at most:
+
+    round 1     prompt            -> turn 1 -> reply          a completion ends when there is no reply,
+    round 2     prompt turn reply -> turn 2 -> reply          at the last round, or at `max_tokens`
+    ...
+
+`max_tokens` bounds the whole completion, the environment's tokens included, so that it always fits the context that was
+checked before the run. Log-probabilities and ids of the policy's tokens are the sampler's own, never tokenised again.
+"""
+
+from __future__ import annotations
+
+import collections
+from collections.abc import Iterator, Sequence
+from concurrent.futures import Future
+from dataclasses import dataclass, replace
+from typing import Any
+
+from rlvr.assembly import derive_seed
+from rlvr.sampler.prompts import encode_reply
+from rlvr.scoring import Scorer
+from rlvr.types import Completion, Sample, Sampler, SamplingParams, Task, Turn, Verdict
+
+Ended = tuple[int, Completion, Future[Verdict]]
+Asked = tuple["_Draft", Future[Verdict]]
+Answered = tuple["_Draft", str]
+
+
+def sample_and_submit(
+    task: Task,
+    samples: Sequence[Sample],
+    prompts: Sequence[Sequence[int]],
+    group_size: int,
+    params: SamplingParams,
+    tokenizer: Any,
+    sampler: Sampler,
+    scorer: Scorer,
+) -> Iterator[Ended]:
+    """Yields a completion of a sample the moment it ends, and the verdict on its way.
+
+    Args:
+        task: Says how many turns there are at most, and which verifier looks at them.
+        samples: The problems.
+        prompts: Their token ids.
+        group_size: Completions of each.
+        params: How to sample; `max_tokens` is for all turns together.
+        tokenizer: Encodes what the environment says.
+        sampler: Writes the policy's turns.
+        scorer: Runs the verifier.
+
+    Yields:
+        The index into `samples`, which comes `group_size` times, the completion, and its verdict. Where a reply failed,
+        that is the verdict: missing data.
+    """
+
+    def verify(draft: _Draft) -> Ended:
+        sample = samples[draft.index]
+        verdict = scorer.submit(task.verifier, draft.so_far, sample, task.verifier_options)
+        return draft.index, draft.so_far, verdict
+
+    def hear(asked: collections.deque[Asked], answered: list[Answered], wait: bool) -> Iterator[Ended]:
+        """Takes in the replies that are there, or all of them. A completion that gets none has ended."""
+        while asked and (wait or asked[0][1].done()):
+            draft, future = asked.popleft()
+            verdict = future.result()
+            if not verdict.valid:
+                yield draft.index, draft.so_far, future
+            elif (reply := verdict.parts["reply"]) is None:
+                yield verify(draft)
+            else:
+                answered.append((draft, reply))
+
+    drafts = [_Draft(index, Completion("")) for index in range(len(prompts))]
+    for turn in range(task.turns):
+        rooms = tuple(params.max_tokens - len(draft.so_far.token_ids) for draft in drafts)
+        written = sampler.sample(
+            [[*prompts[draft.index], *draft.so_far.token_ids] for draft in drafts],
+            group_size if turn == 0 else 1,
+            params if turn == 0 else replace(params, seed=derive_seed(params.seed, turn), rooms=rooms),
+        )
+        asked: collections.deque[Asked] = collections.deque()
+        answered: list[Answered] = []
+        for number, completion in written:
+            draft = drafts[number].followed_by(completion)
+            if turn + 1 == task.turns or completion.truncated:
+                yield verify(draft)
+                continue
+            sample = samples[draft.index]
+            asked.append((draft, scorer.submit_reply(task.verifier, draft.so_far, sample, task.verifier_options)))
+            yield from hear(asked, answered, wait=False)
+        yield from hear(asked, answered, wait=True)
+        drafts = []
+        for draft, reply in answered:
+            told = draft.told(reply, encode_reply(tokenizer, reply, draft.so_far))
+            if len(told.so_far.token_ids) < params.max_tokens:
+                drafts.append(told)
+            else:
+                yield verify(draft.cut())
+        if not drafts:
+            return
+
+
+@dataclass(frozen=True, slots=True)
+class _Draft:
+    """A completion of sample `index` that may go on."""
+
+    index: int
+    so_far: Completion
+
+    def followed_by(self, turn: Completion) -> _Draft:
+        """With the policy's next turn. A completion of one turn stays as the sampler made it."""
+        before = self.so_far
+        if not before.turns:
+            return _Draft(self.index, turn)
+        return _Draft(
+            self.index,
+            Completion(
+                turn.text,
+                before.token_ids + turn.token_ids,
+                before.logprobs + turn.logprobs,
+                turn.finish_reason,
+                (*before.turns, Turn("policy", turn.text)),
+                before.foreign,
+            ),
+        )
+
+    def told(self, reply: str, ids: Sequence[int]) -> _Draft:
+        """With what the environment said, whose tokens are `ids`."""
+        before = self.so_far
+        start = len(before.token_ids)
+        return _Draft(
+            self.index,
+            Completion(
+                before.text,
+                (*before.token_ids, *ids),
+                before.logprobs + (0.0,) * len(ids),
+                before.finish_reason,
+                (*(before.turns or (Turn("policy", before.text),)), Turn("environment", reply)),
+                (*before.foreign, (start, start + len(ids))),
+            ),
+        )
+
+    def cut(self) -> _Draft:
+        """Ended for want of room, although the environment would have gone on."""
+        return _Draft(self.index, replace(self.so_far, finish_reason="length"))
