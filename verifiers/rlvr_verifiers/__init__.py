@@ -11,6 +11,9 @@ from rlvr import hookimpl
 def rlvr_verifiers() -> list[Any]:
     # Imported here, as at the top it would put the verifier `math` in the place of the submodule.
     from rlvr_verifiers.code import code
+    from rlvr_verifiers.json_schema import json_schema
     from rlvr_verifiers.math import math
+    from rlvr_verifiers.text import text
+    from rlvr_verifiers.tool_call import tool_call
 
-    return [code, math]
+    return [code, json_schema, math, text, tool_call]
