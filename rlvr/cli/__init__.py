@@ -18,7 +18,7 @@ from collections.abc import Iterator, Sequence
 from cyclopts import App, Parameter
 
 import rlvr
-from rlvr.cli import sandbox, tasks, verifiers
+from rlvr.cli import new, sandbox, tasks, verifiers
 from rlvr.cli.errors import BROKEN_PIPE, INTERRUPTED, report
 from rlvr.cli.evaluate import evaluate
 from rlvr.cli.flags import FLAGS
@@ -47,6 +47,7 @@ app.command(verify, usage="Usage: rlvr verify NAME COMPLETION [--KEY VALUE]... [
 app.command(tasks.app)
 app.command(verifiers.app)
 app.command(sandbox.app)
+app.command(new.app)
 
 
 def commands(group: App = app, *above: str) -> Iterator[tuple[tuple[str, ...], App]]:
