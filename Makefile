@@ -8,7 +8,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
-.PHONY: train test sandbox bench bench-math bench-sandbox clean
+.PHONY: train test sandbox bench bench-math bench-sandbox bench-structured clean
 
 train: $(VENV)/.train
 	$(BIN)/rlvr train --task math $(ARGS)
@@ -31,6 +31,9 @@ bench-math: $(VENV)/.peers
 
 bench-sandbox: $(VENV)/.test
 	$(BIN)/python benchmarks/sandbox.py --out benchmarks/results/sandbox.md $(ARGS)
+
+bench-structured: $(VENV)/.test
+	$(BIN)/python benchmarks/structured.py --out benchmarks/results/structured.md $(ARGS)
 
 $(VENV)/bin/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
