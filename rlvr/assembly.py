@@ -21,6 +21,7 @@ from rlvr.learner import checkpoint
 from rlvr.learner.batch import Batch
 from rlvr.learner.learner import Learner
 from rlvr.learner.policy import choose_device, load_policy, save_policy
+from rlvr.preflight import preflight
 from rlvr.registry import ShaperSpec, registry
 from rlvr.rollout import Row, State
 from rlvr.runlog import Run
@@ -28,6 +29,7 @@ from rlvr.sampler.prompts import encode_prompt
 from rlvr.sampler.transformers import TransformersSampler
 from rlvr.samples import samples
 from rlvr.scoring import Scorer
+from rlvr.shaping import configured
 from rlvr.types import Sample, Sampler, SamplingParams, Task
 
 
@@ -87,17 +89,20 @@ def assemble(config: TrainConfig) -> Parts:
     """Loads and connects everything, cheapest first, so that a mistake shows before a model is loaded.
 
     Raises:
+        RunStopped: The task's verifier does not pass its pre-flight.
         RlvrError: An unknown name, bad data, a missing device or model.
     """
     task = registry().task(config.task, config.data)
-    shaper = registry().shaper(config.reward.shaper)
+    shaper = configured(registry().shaper(config.reward.shaper), config.reward, config.sampler.max_tokens)
     train_samples, test_samples = samples(task, "train"), held_out(task, config.eval.limit)
     if not train_samples:
         raise DataError(f"the train split of `{task.name}` is empty", f"`rlvr tasks show {task.name}` prints it")
     device = choose_device(config.device)
     scorer = make_scorer(config.scorer, config.sandbox)  # its workers start while the model loads
     try:
-        scorer.check(task.verifier, task.verifier_options)
+        scorer.check(task.verifier, task.verifier_options, [*train_samples, *test_samples], task.turns)
+        if config.preflight:
+            preflight(task, train_samples, scorer)
         set_seed(config.seed)
         if device.type == "cuda" and device.index is not None:
             torch.cuda.set_device(device)  # which accelerate takes

@@ -83,6 +83,11 @@ class RewardConfig:
         "Completions cut at max_tokens: keep them, filter them out of group and loss, or penalise softly.",
     )
     overlong_buffer: int = setting(0, "Last tokens over which the soft penalty grows to 1; 0 is a fifth.", low=0)
+    options: tuple[str, ...] = setting((), "An option of the shaper as NAME=VALUE, such as `correct_long=0.8`.")
+    repetition: float = setting(0.0, "What a completion of nothing but repetition loses; 0 is off.", low=0)
+    difficulty: float = setting(
+        0.0, "How far advantages are weighed by how hard a prompt is; 0 is off, 1 is all the way.", low=0, high=1
+    )
 
 
 @dataclass(frozen=True)
@@ -132,6 +137,7 @@ class TrainConfig:
     seed: int = setting(0, "Seed of data order, sampling and everything else random.", low=0, high=2**32 - 1)
     out: str = setting("", "The run's directory; empty makes one under `runs/`.")
     device: str = setting("", "`cpu`, `cuda`, `mps`; empty takes the best there is.")
+    preflight: bool = setting(True, "Try the task's verifier on a few samples before the first step.")
     save_every: int = setting(50, "Steps between checkpoints; 0 keeps only the last.", low=0)
     keep_checkpoints: int = setting(2, "Checkpoints kept.", low=1)
     plugin: tuple[str, ...] = setting((), "Plugin files to load.")

@@ -73,3 +73,41 @@ def test_the_python_task_of_the_guide(tmp_path: Path) -> None:
     (tmp_path / "squares.py").write_text(plugin)
     checked = rlvr_command(tmp_path, "tasks", "check", "squares", "--plugin", "squares.py")
     assert checked.returncode == 0, checked.stdout + checked.stderr
+
+
+def has_lines(printed: str, wanted: str) -> None:
+    """Every line of the guide is printed, in its order; `...` stands for any."""
+    rest = printed.split("\n")
+    for line in wanted.strip("\n").split("\n"):
+        if line != "...":
+            assert line in rest, f"{line!r} is not in\n{printed}"
+            rest = rest[rest.index(line) + 1 :]
+
+
+def test_the_kit_of_the_guide(tmp_path: Path) -> None:
+    plugin, counted, silent, test = blocks("check-a-verifier.md", "python")
+    math, red, measured = (block.split("\n", 1) for block in blocks("check-a-verifier.md", "console"))
+    (row,) = blocks("check-a-verifier.md", "json")
+    (tmp_path / "brief.py").write_text(plugin)
+    (tmp_path / "labelled.jsonl").write_text(row)
+    (tmp_path / "test_brief.py").write_text(test)
+
+    done = rlvr_command(tmp_path, *shlex.split(math[0])[2:])
+    assert done.returncode == 0, done.stdout
+    has_lines(done.stdout, math[1])
+    done = rlvr_command(tmp_path, *shlex.split(red[0])[2:])
+    assert done.returncode == 1, done.stdout
+    has_lines(done.stdout, red[1])
+    done = rlvr_command(tmp_path, *shlex.split(measured[0])[2:])
+    assert done.returncode == 0, done.stdout
+    assert "cases as labelled: 1 of 1" in done.stdout
+
+    lines = plugin.split("\n")
+    (old,) = (line for line in lines if "words, limit = " in line)
+    (last,) = (line for line in lines if "two too many" in line)
+    mended = "import re\n" + plugin.replace(old, counted.strip("\n")).replace(last, f"{last}\n{silent.strip(chr(10))}")
+    (tmp_path / "brief.py").write_text(mended)
+    done = subprocess.run(
+        [sys.executable, "-m", "pytest", "-q", "test_brief.py"], cwd=tmp_path, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stdout

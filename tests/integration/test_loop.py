@@ -75,6 +75,7 @@ def test_a_verifier_in_trouble_costs_rows_not_the_step(tmp_path: Path, trouble: 
             tmp_path / "run",
             task=f"troubled-{trouble}",
             plugin=[str(PLUGIN)],
+            preflight=False,
             steps=1,
             scorer={"timeout": 0.3 if trouble == "sleep" else 10.0, "memory_mb": 512, "missing_limit": 1.0},
         )
@@ -99,7 +100,14 @@ def test_too_many_missing_verdicts_stop_the_run_with_the_reason(tmp_path: Path) 
     out = tmp_path / "run"
     with pytest.raises(RunStopped) as stopped:
         rlvr.train(
-            **settings(out, task="troubled-raise", plugin=[str(PLUGIN)], steps=1, scorer={"missing_limit": 0.01})
+            **settings(
+                out,
+                task="troubled-raise",
+                plugin=[str(PLUGIN)],
+                preflight=False,
+                steps=1,
+                scorer={"missing_limit": 0.01},
+            )
         )
     assert "are missing, the limit is 1%" in stopped.value.message
     assert "no reason" in stopped.value.message
@@ -109,7 +117,7 @@ def test_too_many_missing_verdicts_stop_the_run_with_the_reason(tmp_path: Path) 
 
 def test_a_verifier_that_never_gives_a_verdict_stops_before_the_first_step(tmp_path: Path) -> None:
     with pytest.raises(RunStopped, match="the judge is out"):
-        rlvr.train(**settings(tmp_path / "run", task="troubled-always", plugin=[str(PLUGIN)]))
+        rlvr.train(**settings(tmp_path / "run", task="troubled-always", plugin=[str(PLUGIN)], preflight=False))
 
 
 @pytest.mark.parametrize("dynamic", [False, True])
@@ -230,8 +238,9 @@ def test_a_prompt_that_cannot_fit_is_named_before_the_first_step(tmp_path: Path)
 
 def test_whatever_goes_wrong_between_updates_leaves_a_checkpoint(tmp_path: Path) -> None:
     out = tmp_path / "run"
+    troubled = {"task": "troubled-raise", "plugin": [str(PLUGIN)], "preflight": False}
     with pytest.raises(ValueError, match="not today"):
-        rlvr.train(**settings(out, task="troubled-raise", plugin=[str(PLUGIN)], reward={"shaper": "moody"}))
+        rlvr.train(**settings(out, **troubled, reward={"shaper": "moody"}))
     assert [folder.name for folder in rlvr.Run(out).checkpoints()] == ["step-000000"]
 
 

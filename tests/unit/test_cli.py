@@ -386,24 +386,65 @@ def test_no_verdict_exits_3(rlvr: Rlvr, plugin: str, line: str, out: str) -> Non
 # tasks
 
 
+TASKS = ["bfcl", "code", "code-stdio", "gsm8k", "humaneval", "ifeval", "json", "math", "mbpp", "tools"]
+
+
 def test_tasks_are_listed_plain(rlvr: Rlvr, plugin: str) -> None:
     ran = rlvr("tasks", "--plugin", plugin)
     assert ran == rlvr("tasks", "list", "--plugin", plugin)
     assert ran.code == 0
     lines = ran.out.splitlines()
     assert lines[0].split() == ["name", "verifier", "description", "origin"]
-    assert [line.split()[0] for line in lines[1:]] == [
-        *("code", "code-stdio", "gsm8k", "humaneval", "lax", "math", "mbpp", "strict")
-    ]
-    assert f"file {plugin}" in lines[5]
+    assert [line.split()[0] for line in lines[1:]] == sorted([*TASKS, "lax", "strict"])
+    assert f"file {plugin}" in next(line for line in lines if line.startswith("lax"))
     assert max(map(len, lines)) > 100  # not cut to a screen
 
 
 def test_tasks_as_json(rlvr: Rlvr) -> None:
     listed = rlvr("tasks", "--json").json
     assert listed["broken"] == []
-    assert [task["name"] for task in listed["tasks"]] == ["code", "code-stdio", "gsm8k", "humaneval", "math", "mbpp"]
-    assert listed["tasks"][4]["verifier"] == "math"
+    assert [task["name"] for task in listed["tasks"]] == TASKS
+    assert next(task for task in listed["tasks"] if task["name"] == "math")["verifier"] == "math"
+
+
+COMPOSED = """
+name = "composed"
+prompt = "{{q}}"
+gold = "The answer is {{answer}}."
+[verifier]
+rule = "gate"
+parts = { asked = "anything", answer = { name = "math", weight = 2 } }
+[data]
+path = "rows.jsonl"
+answer = "a"
+"""
+
+
+def test_a_task_of_several_verifiers_is_listed_shown_and_checked(rlvr: Rlvr, plugin: str) -> None:
+    Path("composed.toml").write_text(COMPOSED)
+    Path("rows.jsonl").write_text("".join(json.dumps({"q": f"{i}+1?", "a": i + 1}) + "\n" for i in range(20)))
+    Path("also.py").write_text(
+        "from rlvr import hookimpl, load_toml\n\n@hookimpl\ndef rlvr_tasks():\n    return ['composed.toml']\n"
+    )
+    plugins = ("--plugin", plugin, "--plugin", "also.py")
+    (line,) = [line for line in rlvr("tasks", *plugins).out.splitlines() if line.startswith("composed")]
+    assert line.split()[1:3] == ["gate(anything,", "math)"]
+    (found,) = [task for task in rlvr("tasks", "--json", *plugins).json["tasks"] if task["name"] == "composed"]
+    assert found["verifier"] == {
+        "rule": "gate",
+        "threshold": 1.0,
+        "parts": {
+            "asked": {"name": "anything", "weight": 1.0, "required": True},
+            "answer": {"name": "math", "weight": 2, "required": True},
+        },
+    }
+    assert rlvr("tasks", "show", "composed.toml", "-n", "1", "--plugin", plugin).code == 0
+    ran = rlvr("tasks", "check", "composed.toml", "--plugin", plugin)
+    assert ran.code == 0, ran.out
+    Path("composed.toml").write_text(COMPOSED.replace("gold = ", "# "))
+    ran = rlvr("tasks", "check", "composed.toml", "--plugin", plugin)
+    assert ran.code == 2
+    assert "the task `composed` has several verifiers and does not say what a perfect completion is" in ran.err
 
 
 def test_show_prints_samples(rlvr: Rlvr, plugin: str) -> None:
@@ -465,17 +506,13 @@ def test_check_says_what_is_wrong(rlvr: Rlvr, plugin: str) -> None:
 def test_verifiers_are_listed(rlvr: Rlvr, plugin: str) -> None:
     ran = rlvr("verifiers", "--plugin", plugin)
     assert ran.code == 0
-    assert [line.split()[0] for line in ran.out.splitlines()] == [
-        "name",
-        "anything",
-        "boom",
-        "code",
-        "echo",
-        "math",
-        "slow",
-        "unsure",
-    ]
-    assert 'answer     word="w", on=true, share=0.5, free=null' in ran.out
+    mine = ["anything", "boom", "echo", "slow", "unsure"]
+    built_in = ["code", "json-schema", "math", "text", "tool-call"]
+    assert [line.split()[0] for line in ran.out.splitlines()] == ["name", *sorted(mine + built_in)]
+    listed = {line.split()[0]: line for line in ran.out.splitlines()}
+    assert " word, on, share, free " in listed["echo"]
+    assert " more " in listed["text"]
+    assert len(listed["text"]) < 300
     listed = {spec["name"]: spec for spec in rlvr("verifiers", "list", "--json").json["verifiers"]}
     assert listed["echo"]["reference"] == ["answer"]
     assert listed["math"]["origin"] == "built-in"
@@ -532,7 +569,7 @@ def other_value(leaf: Leaf) -> Any:
 
 @pytest.mark.parametrize("joint", ["-", "_"])
 def test_every_setting_has_a_flag(rlvr: Rlvr, joint: str) -> None:
-    values = {name: other_value(leaf) for name, leaf in leaves().items() if name not in ("plugin", "sandbox.allow")}
+    values = {name: other_value(leaf) for name, leaf in leaves().items() if typing.get_origin(leaf.type) is not tuple}
     values["data"] = str(Path("else/where").absolute())
     line = [f"--{name.replace('_', joint)}={str(value).lower()}" for name, value in values.items()]
     ran = rlvr("train", "--dry-run", *line)

@@ -29,9 +29,10 @@ PLUGINS = [name for name in PACKAGES if name != "rlvr"]
 LAYERS = (  # from the bottom; a module imports from its own layer or from below
     "types errors",
     "hookspecs advantage",
-    "config taskfile registry samples shaping accuracy rollout interrupt",
+    "config taskfile registry samples shaping composition accuracy rollout interrupt",
     "scoring scoring_worker sampler learner runlog progress",
-    "api taskcheck settings assembly",
+    "api scaffold taskcheck kit preflight testing settings assembly",
+    "transcripts",
     "evaluation",
     "loop",
     "cli __main__",

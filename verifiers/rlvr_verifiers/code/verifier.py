@@ -15,6 +15,7 @@ from rlvr import Completion, Sample, Sandbox, Verdict, verifier
 
 from . import matching
 from .extract import extract, parsed
+from .kit import kit as _kit
 from .names import Names, binds
 from .nodes import NeedsJudge
 from .running import Job, Missing, Starved, keeps_apart, run_judged, run_stdio, run_table
@@ -86,7 +87,7 @@ def _spoil(sample: Sample) -> str | None:
     return "```python\n" + "\n".join([code, _SPOILER, *lines]) + "\n```"
 
 
-@verifier("code", reference=["tests"], timeout=120.0, gold=_gold, spoil=_spoil)
+@verifier("code", reference=["tests"], timeout=120.0, gold=_gold, spoil=_spoil, kit=_kit)
 def code(
     completion: Completion,
     sample: Sample,

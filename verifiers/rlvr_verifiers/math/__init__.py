@@ -14,6 +14,7 @@ from rlvr import Completion, Sample, Verdict, verifier
 
 from .compare import Conventions, Outcome, equivalent
 from .extract import Extraction, extract
+from .kit import kit
 
 __all__ = ["Conventions", "Extraction", "Outcome", "equivalent", "extract", "math"]
 
@@ -28,7 +29,7 @@ def _boxed(sample: Sample) -> str:
     return f"\\boxed{{{sample.answer}}}"
 
 
-@verifier("math", reference=["answer"], gold=_boxed)
+@verifier("math", reference=["answer"], gold=_boxed, kit=kit)
 def math(
     completion: Completion,
     sample: Sample,
