@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import random
+import re
 import time
 from collections.abc import Iterator
 from typing import Any
@@ -173,7 +174,7 @@ def test_without_a_reference_there_is_no_gold() -> None:
 def test_no_text_is_an_error(text: str, strict: bool) -> None:
     mode = "strict" if strict else "extract"
     for schema in (True, PERSON, ORDER):
-        verdict = verify(text, schema=schema, mode=mode, reference=ANN)
+        verdict = verify(text, schema=schema, mode=mode, reference=ANN, compare={"$": "exact"})
         assert verdict.status in (Status.PASSED, Status.FAILED)
         assert verdict.passed == (verdict.score == 1.0)
         json.dumps([verdict.detail, dict(verdict.parts)]).encode()
@@ -246,3 +247,26 @@ def test_the_batch_path_is_fast() -> None:
             best = max(best, len(pairs) / (time.perf_counter() - start))
     assert all(verdict.passed for verdict in verdicts)
     assert best > 2_000
+
+
+@pytest.mark.parametrize(
+    ("reference", "why"),
+    [
+        ({"a": "x"}, r"does not allow the `reference`: `\$.a` is \"x\", not an integer"),
+        ({}, r"does not allow the `reference`: `\$.a` is missing"),
+        ({"a": 1, "b": float("nan")}, "the `reference` is no JSON"),
+        ({"a": 1, "b": float("inf")}, "the `reference` is no JSON"),
+    ],
+)
+def test_a_reference_that_nothing_can_equal_is_the_tasks_fault(reference: Any, why: str) -> None:
+    schema = {"properties": {"a": {"type": "integer"}}, "required": ["a"]}
+    for text in ('{"a": 1}', json.dumps(reference), "none"):
+        verdict = verify(text, schema=schema, reference=reference)
+        assert verdict.status is Status.ERROR
+        assert re.search(why, verdict.detail)
+
+
+def test_a_reference_need_not_be_valid_where_others_equal_it() -> None:
+    schema = {"properties": {"a": {"type": "integer", "maximum": 2}, "id": {"type": "string"}}, "required": ["id"]}
+    assert verify('{"a": 2, "id": "x"}', schema=schema, reference={"a": 2}, compare={"id": "ignore"}).passed
+    assert verify('{"a": 2, "id": "x"}', schema=schema, reference={"a": 3, "id": "x"}, tolerance=1).passed

@@ -221,6 +221,42 @@ def test_rules_have_bounds() -> None:
         judge("a")
 
 
+@pytest.mark.parametrize(
+    ("rule", "message"),
+    [
+        ({"contains": "a", "word": "no"}, "`word` of the rule `contains` is true or false"),
+        ({"contains": [True]}, "must be text"),
+        ({"starts": ["a", "b"]}, "must be one text"),
+        ({"choice": "A", "options": "AAB"}, "different letters"),
+        ({"choice": "A", "options": ""}, "different letters"),
+        ({"not": {"tags": "b"}, "on": "answer", "weight": True}, "weight"),
+    ],
+)
+def test_what_would_be_ignored_is_refused(rule: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        judge("a", rule)
+    with pytest.raises(ValueError, match="`loose` is true or false"):
+        judge("a", {"contains": "a"}, loose="no")
+
+
+@pytest.mark.parametrize("kind", ["not", "any", "all"])
+def test_what_combines_rules_says_what_they_are_about(kind: str) -> None:
+    inner: Any = {"contains": "sorry"} if kind == "not" else [{"contains": "4"}]
+    for on, passes in (("answer", True), ("reply", kind != "not"), ("think", False)):
+        verdict = judge("<think>sorry</think>sorry <answer>4</answer>", {kind: inner, "on": on})
+        assert verdict.passed is passes, on
+
+
+def test_what_a_page_would_show_counts_where_it_is_forbidden() -> None:
+    no_comma = {"instruction": "punctuation:no_comma"}
+    for said in ("a&#44;b", "a&#x2c; b", "a&comma;b"):
+        assert not judge(said, no_comma).passed
+    for said in ("a&#4;b", "a&#9999999;b", "AT&T; no", "a &" + "#" + "4" * 5000 + ";", "&" * 5000):
+        assert judge(said, no_comma).passed
+    assert not judge("fo&shy;o", {"not": {"contains": "foo"}}).passed
+    assert not judge("fo&shy;o", {"contains": "foo"}).passed
+
+
 def test_columns_of_ifeval_must_fit_each_other() -> None:
     with pytest.raises(ValueError, match="has 1 entries and `kwargs` 2"):
         text(Completion("a"), Sample("s", meta={"instruction_id_list": ["punctuation:no_comma"], "kwargs": [{}, {}]}))

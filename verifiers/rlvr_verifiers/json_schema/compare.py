@@ -26,15 +26,20 @@ from __future__ import annotations
 import json
 import re
 import unicodedata
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, NamedTuple
 
 from ..jsontext import same, same_number, shown
 from ..schemawords import Path, spelled
 
-PAIRS = 10_000
-"""Pairs of items that are compared at most to match the items of a set or bag that are equal within a tolerance."""
+STEPS = 60_000
+"""Values that are compared at most to match the items of a set or bag that are equal within a tolerance; beyond that,
+items match that are the same."""
+
+MARKS = 30
+"""Combining marks on one letter that are read, as in UAX 15: to put more of them in order takes quadratic time."""
 
 BLANK_WEIGHT = 0.2
 WORDS = ("exact", "text", "set", "bag", "ignore")
@@ -136,16 +141,38 @@ def _rule(path: str, rule: Any, default: Rule) -> Rule:
     raise BadRules(f'`compare` has the rule {shown(rule)} for `{path}`; known: {known}, a number, a text such as "1%"')
 
 
-class _Tally:
-    """The fields that are right and wrong, by weight."""
+class _Differs(Exception):
+    """Two values are not equal, which is all that was asked."""
 
-    def __init__(self, rules: Rules) -> None:
+
+class _Spent(Exception):
+    """More steps are needed than there are."""
+
+
+class _Tally:
+    """The fields that are right and wrong, by weight.
+
+    Args:
+        rules: How they compare.
+        asking: The tally that only asks whether two values are equal, and shares its steps.
+    """
+
+    def __init__(self, rules: Rules, asking: _Tally | None = None) -> None:
         self.rules = rules
         self.right = self.wrong = 0.0
         self.differences: list[str] = []
+        self.hasty = asking is not None
+        self.steps: list[int] = asking.steps if asking else [STEPS]
+
+    def step(self) -> None:
+        if self.hasty:
+            self.steps[0] -= 1
+            if self.steps[0] < 0:
+                raise _Spent
 
     def node(self, a: Any, b: Any, key: tuple[str, ...], path: Path) -> None:
         """Compares reference `a` with `b`; `key` is the path as rules write it."""
+        self.step()
         rule = self.rules.at(key)
         if rule.kind == "ignore":
             return
@@ -159,7 +186,7 @@ class _Tally:
         elif not isinstance(a, dict | list) and _equal(a, b, rule):
             self.right += _weight(a)
         else:
-            self.lose(a, key, f"`{spelled(path)}` is {shown(b)}, not {shown(a)}")
+            self.lose(a, key, lambda: f"`{spelled(path)}` is {shown(b)}, not {shown(a)}")
 
     def members(self, a: dict[str, Any], b: dict[str, Any], key: tuple[str, ...], path: Path) -> None:
         if not a:
@@ -168,9 +195,9 @@ class _Tally:
             if name in b:
                 self.node(member, b[name], (*key, name), (*path, name))
             else:
-                self.lose(member, (*key, name), f"`{spelled((*path, name))}` is missing")
+                self.lose(member, (*key, name), partial("`{}` is missing".format, spelled((*path, name))))
         for name in b.keys() - a.keys():
-            self.add((*key, name), f"`{spelled((*path, name))}` is not in the reference")
+            self.add((*key, name), partial("`{}` is not in the reference".format, spelled((*path, name))))
 
     def items(self, a: list[Any], b: list[Any], key: tuple[str, ...], path: Path) -> None:
         if not a:
@@ -178,10 +205,14 @@ class _Tally:
         inner = (*key, "[]")
         for index, (one, other) in enumerate(zip(a, b, strict=False)):
             self.node(one, other, inner, (*path, index))
+
+        def said() -> str:
+            return f"`{spelled(path)}` has {len(b)} items, not {len(a)}"
+
         for item in a[len(b) :]:
-            self.lose(item, inner, f"`{spelled(path)}` has {len(b)} items, not {len(a)}")
+            self.lose(item, inner, said)
         for _ in b[len(a) :]:
-            self.add(inner, f"`{spelled(path)}` has {len(b)} items, not {len(a)}")
+            self.add(inner, said)
 
     def loose_items(self, a: list[Any], b: list[Any], key: tuple[str, ...], path: Path, rule: Rule) -> None:
         """The items of a set or bag, each matched with one that is equal, as many as can be."""
@@ -195,11 +226,14 @@ class _Tally:
             if index in partner:
                 self.right += self.total(item, inner)
             else:
-                self.lose(item, inner, f"`{spelled(path)}` lacks {shown(item)}")
+                self.lose(item, inner, partial(self.said, path, "lacks {}", item))
         taken = set(partner.values())
         for index, item in enumerate(b):
             if index not in taken:
-                self.add(inner, f"`{spelled(path)}` has {shown(item)}, which is not in the reference")
+                self.add(inner, partial(self.said, path, "has {}, which is not in the reference", item))
+
+    def said(self, path: Path, words: str, item: Any) -> str:
+        return f"`{spelled(path)}` {words.format(shown(item))}"
 
     def distinct(self, items: list[Any], key: tuple[str, ...]) -> list[Any]:
         return list({self.name(item, key): item for item in items}.values())
@@ -213,9 +247,14 @@ class _Tally:
         for index, item in enumerate(a):
             if there := by_name.get(self.name(item, key)):
                 partner[index] = there.pop()
-        if not self.tolerant(key) or len(a) * len(b) > PAIRS:
+        if not self.tolerant(key):
             return partner
-        near = {i: [j for j in range(len(b)) if self.equal(a[i], b[j], key)] for i in range(len(a))}
+        try:
+            near = {i: [j for j in range(len(b)) if self.equal(a[i], b[j], key)] for i in range(len(a))}
+        except _Spent:
+            if self.hasty:
+                raise
+            return partner
         owner = {j: i for i, j in partner.items()}
         for i in near:
             if i not in partner:
@@ -228,9 +267,11 @@ class _Tally:
         return any(rule.absolute or rule.relative or rule.kind in ("set", "bag", "ignore") for rule in rules)
 
     def equal(self, a: Any, b: Any, key: tuple[str, ...]) -> bool:
-        within = _Tally(self.rules)
-        within.node(a, b, key, ())
-        return not within.differences
+        try:
+            _Tally(self.rules, self).node(a, b, key, ())
+        except _Differs:
+            return False
+        return True
 
     def name(self, value: Any, key: tuple[str, ...]) -> str:
         """A text that is the same for values that are."""
@@ -247,6 +288,7 @@ class _Tally:
 
     def total(self, reference: Any, key: tuple[str, ...]) -> float:
         """The weight of all leaves of a part of the reference."""
+        self.step()
         if self.rules.at(key).kind == "ignore":
             return 0.0
         if isinstance(reference, dict) and reference:
@@ -255,18 +297,22 @@ class _Tally:
             return sum(self.total(item, (*key, "[]")) for item in reference)
         return _weight(reference)
 
-    def lose(self, reference: Any, key: tuple[str, ...], difference: str) -> None:
+    def lose(self, reference: Any, key: tuple[str, ...], difference: Callable[[], str]) -> None:
         """Counts a part of the reference as wrong."""
-        weight = self.total(reference, key)
-        if weight:
-            self.wrong += weight
-            self.differences.append(difference)
+        if weight := self.total(reference, key):
+            self.differ(weight, difference)
 
-    def add(self, key: tuple[str, ...], difference: str) -> None:
+    def add(self, key: tuple[str, ...], difference: Callable[[], str]) -> None:
         """Counts something that the reference does not have."""
         if self.rules.at(key).kind != "ignore":
-            self.wrong += 1.0
-            self.differences.append(difference)
+            self.differ(1.0, difference)
+
+    def differ(self, weight: float, difference: Callable[[], str]) -> None:
+        if self.hasty:
+            raise _Differs
+        self.wrong += weight
+        if not self.differences:
+            self.differences.append(difference())
 
 
 def _augment(start: int, near: Mapping[int, list[int]], owner: dict[int, int]) -> None:
@@ -307,10 +353,31 @@ def _equal(a: Any, b: Any, rule: Rule) -> bool:
         off = abs(float(a) - float(b))
         return off <= max(rule.absolute, rule.relative * abs(float(a))) * (1 + 1e-9)
     if isinstance(a, str) and isinstance(b, str):
-        return a == b or (rule.kind == "text" and plain_text(a) == plain_text(b))
+        return a == b or (rule.kind == "text" and plain_text(a) == plain_text(b, a))
     return type(a) is type(b) and bool(a == b)
 
 
-def plain_text(text: str) -> str:
-    """A text in the form in which `text` compares: NFKC, case folded, runs of white space as one blank."""
+def plain_text(text: str, near: str | None = None) -> str:
+    """A text in the form in which `text` compares: NFKC, case folded, runs of white space as one blank.
+
+    Args:
+        text: The text.
+        near: What it is compared with; a text that is far too long for that stays as it is.
+    """
+    if text.isascii():
+        return " ".join(text.casefold().split())
+    if len(text) > 1000:
+        text = _unstacked(" ".join(text.split()))
+        if near is not None and len(text) > 200 * (len(near) + 1):  # a letter of it becomes 18 at most, of four one
+            return text
     return " ".join(unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", text).casefold()).split())
+
+
+def _unstacked(text: str) -> str:
+    """A text with at most `MARKS` marks on one letter."""
+    kept, run = [], 0
+    for character in text:
+        run = run + 1 if unicodedata.combining(character) else 0
+        if run <= MARKS:
+            kept.append(character)
+    return "".join(kept)

@@ -10,7 +10,7 @@ from typing import Any, Literal
 from rlvr import Completion, Sample, Verdict, verifier
 
 from ..jsontext import Refused, read, shown
-from ..schemas import Report, checker
+from ..schemas import Checker, Report, checker
 from .compare import Outcome, Rules
 from .extract import Found, extract
 from .kit import kit
@@ -19,6 +19,7 @@ FORM_SHARE = 0.1
 """What a valid value has of the score whose fields are all wrong."""
 
 _MISSING = object()
+_encode = json.JSONEncoder(allow_nan=False).encode
 _rules: dict[str, Rules] = {}
 
 
@@ -117,6 +118,8 @@ def json_schema(
         )
         rules = _read_rules(compare, tolerance)
         reference = reference_of(sample)
+        if reference is not _MISSING:
+            _check_reference(reference, check, rules)
     except ValueError as error:  # the task's fault, whatever the completion says
         return Verdict.error(str(error))
     found = extract(completion.text, mode)
@@ -129,6 +132,20 @@ def json_schema(
     report = check.report(found.value)
     outcome = None if reference is _MISSING else rules.compare(reference, found.value)
     return _verdict(found, report, outcome)
+
+
+def _check_reference(reference: Any, check: Checker, rules: Rules) -> None:
+    """Raises where nothing can be right: nothing equals the reference, or the schema does not allow what does.
+
+    By rules of comparison something else may equal the reference, so that it need not be valid itself.
+    """
+    try:
+        _encode(reference)
+    except (TypeError, ValueError, RecursionError) as error:
+        raise ValueError(f"the `reference` is no JSON: {error}") from None
+    if not rules.given and not rules.default.absolute and not check.valid(reference):
+        path, message = check.problems(reference, 1)[0]
+        raise ValueError(f"the schema does not allow the `reference`: `{path}` {message}")
 
 
 def _verdict(found: Found, report: Report, outcome: Outcome | None) -> Verdict:

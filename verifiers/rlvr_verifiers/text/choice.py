@@ -44,6 +44,12 @@ r"""Finds the letter that a reply to a multiple-choice question settles on, by t
         The answer is B rather than C.                        B
         The answer is not B but C.                            none
 
+    A supposition, and what is said not to be so, state nothing.
+
+        If the answer is B, then 2 = 3. The answer is C.      C
+        I do not think the answer is B. The answer is C.      C
+        I do not think the answer is C.                       none
+
 4.  Without a mark or a statement, a reply that is an option: it opens with the letter, alone or set off by `)`, `.`,
     `:`, brackets or bold, and no other line opens with another letter that way.
 
@@ -111,6 +117,14 @@ _HEDGE = re.compile(
 _RULED_OUT = re.compile(
     r",?\s\(?(?:and\s)?(?:not|rather\sthan|instead\sof|because|since|as|while|whereas|but\snot)\b", re.IGNORECASE
 )
+_UNSAID = re.compile(
+    r"(?:\b(?:if|whether|unless|suppose|supposing|assume|assuming|false|untrue|wrong|doubt|doubtful)"
+    r"|(?:\b(?:not|never|cannot)|n['\u2019]t)\s(?:\w{1,20}\s){0,2}(?:think|believe|say|claim|mean|agree|sure|certain))"
+    r"\s(?:that\s)?(?:(?:the|my|its|correct|right|best|final|true)\s){0,4}\Z",
+    re.IGNORECASE,
+)
+"""What stands before a statement that is no statement."""
+
 _SENTENCE = re.compile(r"[.!?](?:\s|\Z)|[\u3002\uff0c]")
 _MARKUP = re.compile(r"\\(?:textbf|textit|text|mathrm|mathbf|mbox)\s?|[$*_{}`\\\"]")
 _LETTER = re.compile(r"(?<![\w'\u2019-])[(\[]?([A-Z])[)\]]?(?![\w'\u2019])")
@@ -165,6 +179,8 @@ def _stated(found: re.Match[str], letters: str, options: Sequence[str]) -> tuple
     """What kind of statement it is and the letter it names, None for none; no pair where it states nothing."""
     kind = str(found.lastgroup)
     content = found[kind]
+    if kind not in _MARKS and _UNSAID.search(found.string[max(0, found.start() - 100) : found.start()]):
+        return None
     if kind in _MARKS:
         if _STATEMENT.search(content):
             return kind, choose(content, letters, options).letter

@@ -28,7 +28,10 @@ def texts(value: Any, what: str) -> list[str]:
         ValueError: It is something else, or one is empty.
     """
     found = [value] if isinstance(value, (str, int, float)) and not isinstance(value, bool) else value
-    if not isinstance(found, Sequence) or not found or not all(isinstance(v, (str, int, float)) for v in found):
+    plain = isinstance(found, Sequence) and all(
+        isinstance(v, (str, int, float)) and not isinstance(v, bool) for v in found
+    )
+    if not found or not plain:
         raise ValueError(f"`{what}` must be text or a list of texts, not `{_shown(value)}`")
     made = [str(text) for text in found]
     if not all(text.strip() for text in made):
@@ -142,6 +145,8 @@ def _choice(value: Any, options: Any = None) -> Check:
     letters = _LETTERS
     if isinstance(options, str):
         letters = options.upper().replace(",", "").replace(" ", "")
+        if len(set(letters)) < len(letters) or not letters.isalpha():
+            raise ValueError(f"`options` must be different letters such as `ABCD`, not `{_shown(options)}`")
     elif options is not None:
         named = texts(options, "options")
         letters = _LETTERS[: len(named)]
@@ -160,7 +165,10 @@ def _choice(value: Any, options: Any = None) -> Check:
 
 def _edge(which: str) -> Callable[..., Check]:
     def make(value: Any, case: bool = False) -> Check:
-        (wanted,) = texts(value, which)[:1]
+        listed = texts(value, which)
+        if len(listed) > 1:
+            raise ValueError(f"`{which}` must be one text, not `{_shown(value)}`; `any` takes several rules")
+        wanted = listed[0]
         needle = fold(wanted, case)
 
         def check(view: View, demanding: bool) -> Finding:
@@ -225,6 +233,9 @@ def _json(value: Any) -> Check:
         raise ValueError("`json` takes `true`")
     return lambda view, demanding: is_json(view)
 
+
+FLAGS = ("case", "word", "ignore_case", "dot_all", "multi_line", "whole", "outside", "opened")
+"""What kinds take that is true or false."""
 
 ANSWERED = ("contains", "exact", "normalised", "choice", "starts", "ends")
 """The kinds whose value can be the sample's answer."""

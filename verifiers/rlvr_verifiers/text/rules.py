@@ -22,7 +22,8 @@ A rule is a table with one kind, and what refines it:
 and for each of them
 
 
-    on           what is judged: `reply` (what follows the reasoning; so unless said otherwise), `answer` (what stands
+    on           of `any`, `all` and `not`: what their rules are about that do not say it; else
+                 what is judged: `reply` (what follows the reasoning; so unless said otherwise), `answer` (what stands
                  in the reply's only pair of `<answer>` tags), `think` (the reasoning) or `all` (the text as it is; so
                  for `tags` unless said otherwise)
     name         what the verdict calls it
@@ -41,7 +42,7 @@ from typing import Any
 
 from .findings import Check, Finding, bounds
 from .ifeval import Instruction, instruction
-from .kinds import ANSWERED, KINDS, first
+from .kinds import ANSWERED, FLAGS, KINDS, first
 from .seen import View, shown
 
 TARGETS = ("reply", "answer", "think", "all")
@@ -127,6 +128,8 @@ class Reader:
                 raise ValueError(
                     f"the rule `{kind}` takes no `{key}`; it takes {takes + ' ' if takes else ''}on name weight"
                 )
+            if key in FLAGS and not isinstance(given[key], bool):
+                raise ValueError(f"`{key}` of the rule `{kind}` is true or false, not `{_shown(given[key])}`")
         name, weight = given.pop("name", kind), given.pop("weight", 1.0)
         on = given.pop("on", "all" if kind == "tags" else self.on)
         if on not in TARGETS:
@@ -137,7 +140,9 @@ class Reader:
             raise ValueError(f"the weight of a rule must be a number above 0, not `{_shown(weight)}`")
         value = table[kind]
         if kind in ("any", "all", "not"):
+            outer, self.on = self.on, on
             inner = self.rules([value] if kind == "not" else value, depth + 1)
+            self.on = outer
             if not inner or any(rule.on != inner[0].on for rule in inner):
                 raise ValueError(f"the rules in `{kind}` must be about the same, and there must be one")
             on = inner[0].on

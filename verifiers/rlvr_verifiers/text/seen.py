@@ -5,8 +5,8 @@ be seen. So nothing is gained by hiding text from one of them:
 
     seen     without invisible characters (zero-width, soft hyphens, direction marks, controls, tags) and without HTML
              comments and `[//]: # (comments)` outside of code blocks
-    every    without invisible characters, comments kept; where most letters are Latin, Cyrillic and Greek letters that
-             look like Latin ones are read as these
+    every    without invisible characters, comments kept, HTML's `&#44;` as the comma that it shows; where most letters
+             are Latin, Cyrillic and Greek letters that look like Latin ones are read as these
 
 `fold` makes spellings comparable: NFKC, case, white space, typographic quotes and dashes.
 """
@@ -14,6 +14,7 @@ be seen. So nothing is gained by hiding text from one of them:
 from __future__ import annotations
 
 import functools
+import html
 import re
 import unicodedata
 from collections import Counter
@@ -45,6 +46,7 @@ _TYPOGRAPHY = tuple(
         strict=True,
     )
 )
+_ENTITY = re.compile(r"&(?:#\d{1,7}|#[xX][0-9a-fA-F]{1,6}|[A-Za-z][A-Za-z0-9]{1,31});")
 _PHRASES = re.compile("[\ufdfa\ufdfb]")
 """Single signs that NFKC would write out as whole phrases; they stay one sign."""
 
@@ -71,6 +73,8 @@ class View:
     @functools.cached_property
     def every(self) -> str:
         """All that may be seen, letters as they look."""
+        if "&" in self.raw:
+            return unmasked(visible(_ENTITY.sub(lambda found: html.unescape(found[0]), self.raw)))
         return unmasked(self.plain)
 
     @functools.cached_property

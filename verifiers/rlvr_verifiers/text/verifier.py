@@ -87,6 +87,8 @@ def text(
         "words": words, "sentences": sentences, "paragraphs": paragraphs, "lines": lines, "characters": characters,
         "starts": starts, "ends": ends, "language": language, "tags": tags,
     }  # fmt: skip
+    if not isinstance(loose, bool):
+        raise ValueError(f"the option `loose` is true or false, not `{loose}`")
     held = read(sample, rules, instructions, {k: v for k, v in shorthand.items() if v is not None}, options, on)
     if len(completion.text) > LIMIT:
         return Verdict.of(False, f"the completion has {len(completion.text):,} characters; {LIMIT:,} are read")

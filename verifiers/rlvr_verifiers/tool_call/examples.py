@@ -51,7 +51,8 @@ def _expected(sample: Sample) -> tuple[Expected, ...] | None:
     shared: list[dict[str, Any]] = []
     if "tools" not in sample.meta:  # they are an option of the task, which is not known here; the calls name them
         listed = json.loads(calls) if isinstance(calls, str) else calls
-        shared = [{"name": name} for name in dict.fromkeys(map(_name, listed))]
+        anything = {"additionalProperties": True}
+        shared = [{"name": name, "parameters": anything} for name in dict.fromkeys(map(_name, listed))]
     return read_task(sample, shared, "calls").expected
 
 

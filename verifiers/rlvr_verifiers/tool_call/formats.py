@@ -1,4 +1,5 @@
-r"""The formats in which models write calls. `auto` takes whichever is there, in this order.
+r"""The formats in which models write calls. `auto` takes that of the first mark (`<tool_call>`, `[TOOL_CALLS]`, ...),
+where there is one outside of a call's strings, else whichever is there, in this order.
 
 Only the model's own turn counts, which is what follows its reasoning (`</think>`). One thing that breaks a rule makes
 the whole turn malformed: nothing is repaired, and nothing is fished out of it.
@@ -19,6 +20,9 @@ the tags is fine. A tag in a tag, one that is left open or closes nothing, is no
 **deepseek**: a block of calls, each with its name and JSON, which may stand in a fence.
 
     <｜tool▁calls▁begin｜><｜tool▁call▁begin｜>f<｜tool▁sep｜>{"a": 1}<｜tool▁call▁end｜><｜tool▁calls▁end｜>
+
+Calls in one format and marks of another beside them (`<tool_call>…</tool_call>[TOOL_CALLS]…`) make the turn
+malformed: which calls are made would depend on who reads it.
 
 The others are the whole turn, or one code block that is the whole turn; `<|python_tag|>` may stand before it.
 
@@ -59,7 +63,15 @@ from .tagged import deepseek, hermes, mistral
 from .tools import Tool
 
 Tools = Mapping[str, Tool]
+Reader = Callable[[str, Tools], Reading | None]
 
+_MARKED = {
+    "<tool_call>": "hermes",
+    "</tool_call>": "hermes",
+    "[TOOL_CALLS]": "mistral",
+    "<｜tool▁calls▁begin｜>": "deepseek",
+    "<｜tool▁call▁begin｜>": "deepseek",
+}
 _FENCE = re.compile(r"```[^\n`]*\n([^`]*+(?:`{1,2}(?!`)[^`]*+)*+)```")
 _WRAPS = (("<|python_tag|>", ""), ("<|python_start|>", "<|python_end|>"))
 _MESSAGE = {"role", "content", "tool_calls", "refusal", "reasoning", "reasoning_content", "annotations", "audio"}
@@ -81,11 +93,28 @@ def read_turn(text: str, form: str, tools: Tools) -> Reading:
     """
     if len(text) > LIMITS.characters:
         raise Malformed(f"the turn is {len(text):,} characters long; the limit is {LIMITS.characters:,}")
-    for reader in AUTO if form == "auto" else (READERS[form],):
+    for reader in _automatic(text, tools) if form == "auto" else (READERS[form],):
         found = reader(text, tools)
         if found is not None:
+            if found.calls and (mark := next((mark for mark in _MARKED if mark in found.said), None)):
+                raise Malformed(f"there are calls in one format, and a `{mark}` beside them")
             return found
     return Reading((), text)
+
+
+def _automatic(text: str, tools: Tools) -> list[Reader]:
+    """The formats that a turn may be in, in order: that of the first mark, unless all marks are in strings of calls."""
+    marked = sorted((at, name) for mark, name in _MARKED.items() if (at := text.find(mark)) >= 0)
+    if not marked:
+        return [_any_json, _python]
+    # A comment of Python could hide what is a call to another reader.
+    for reader in (_any_json, _python) if "#" not in text else (_any_json,):
+        try:
+            if (found := reader(text, tools)) and found.calls:
+                return [reader]
+        except Malformed:
+            continue
+    return [READERS[marked[0][1]]]
 
 
 # --------------------------------------------------------------------------------------------- the whole turn is calls
@@ -253,7 +282,7 @@ def _python(text: str, tools: Tools) -> Reading | None:
     return None if calls is None else Reading(bounded(calls), "" if calls else text)
 
 
-READERS: dict[str, Callable[[str, Tools], Reading | None]] = {
+READERS: dict[str, Reader] = {
     "hermes": hermes,
     "mistral": mistral,
     "deepseek": deepseek,
@@ -265,4 +294,3 @@ READERS: dict[str, Callable[[str, Tools], Reading | None]] = {
 """How each format is read: the turn and the tools in, None out where the turn holds no call in that format."""
 
 FORMATS = ("auto", *READERS)
-AUTO = (hermes, mistral, deepseek, _any_json, _python)

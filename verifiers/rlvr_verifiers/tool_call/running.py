@@ -7,18 +7,18 @@ model is ever part of a program.
 
 from __future__ import annotations
 
-import ast
 import json
 import math
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from typing import Any, TypeGuard
 
 from rlvr import Call, CodeSandbox, Opaque, Returned, Sandbox
 
-from ..jsontext import Refused, same_number
+from ..jsontext import LARGEST, Refused, same_number
 from ..jsontext import shown as json_shown
 from .calls import ToolCall
+from .implementing import STATE, Implementation
 from .tools import BadTask, Toolset, as_declared
 
 CLOSE = 1e-9
@@ -27,21 +27,6 @@ CLOSE = 1e-9
 
 class Starved(Exception):
     """The machine was too busy to give the tools their time; nothing is known of the completion."""
-
-
-@dataclass(frozen=True, slots=True)
-class Implementation:
-    """The source of the tools.
-
-    Attributes:
-        source: Python.
-        functions: The function of each tool.
-        state: The other names that its body binds.
-    """
-
-    source: str
-    functions: Mapping[str, str]
-    state: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,35 +44,6 @@ class Outcome:
     values: tuple[Returned, ...]
 
 
-def implementation(source: Any, tools: Toolset) -> Implementation:
-    """The functions and the state that a source defines.
-
-    Raises:
-        BadTask: It is no Python, or a tool has no function in it.
-    """
-    if not isinstance(source, str):
-        raise BadTask("`implementation` must be Python source")
-    try:
-        body = ast.parse(source).body
-    except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
-        raise BadTask(f"`implementation` is not Python: {error}") from None
-    callables, state = set(), []
-    for node in body:
-        if isinstance(node, (ast.FunctionDef, ast.ClassDef)):
-            callables.add(node.name)
-            state += [name for n in ast.walk(node) if isinstance(n, ast.Global) for name in n.names]
-        elif isinstance(node, (ast.Import, ast.ImportFrom)):
-            callables.update((alias.asname or alias.name).partition(".")[0] for alias in node.names)
-        else:
-            stored = (n.id for n in ast.walk(node) if isinstance(n, ast.Name) and isinstance(n.ctx, ast.Store))
-            state += [name for name in stored if not name.startswith("__")]
-    functions = {name: name.replace(".", "_") for name in tools}
-    for name, function in functions.items():
-        if function not in callables and function not in state:
-            raise BadTask(f"the `implementation` defines no function `{function}` for the tool `{name}`")
-    return Implementation(source, functions, tuple(dict.fromkeys(n for n in state if n not in functions.values())))
-
-
 def run(
     made: Implementation,
     calls: Sequence[ToolCall],
@@ -97,7 +53,7 @@ def run(
     timeout: float,
     memory_mb: int,
 ) -> Outcome:
-    """Makes the calls in a fresh process, and evaluates expressions behind them.
+    """Makes the calls in a fresh process, and evaluates expressions behind them, which may use `__state`.
 
     Raises:
         BadTask: The implementation does not load, or the sandbox cannot evaluate calls.
@@ -108,7 +64,8 @@ def run(
         name = getattr(sandbox, "name", None)
         raise BadTask(f"the sandbox `{name}` cannot evaluate calls (`call` of `rlvr.CodeSandbox`)")
     sources = [*(_source(made, call, tools) for call in calls), *expressions]
-    found = sandbox.call(made.source, [Call(source) for source in sources], timeout=timeout, memory_mb=memory_mb)
+    code = made.source + STATE if any(one.startswith("__state(") for one in expressions) else made.source
+    found = sandbox.call(code, [Call(source) for source in sources], timeout=timeout, memory_mb=memory_mb)
     execution = found.execution
     if execution.killed_by == "starved":
         raise Starved("the machine was too busy to give the tools their time")
@@ -123,10 +80,17 @@ def run(
             ended = f"ended the process (exit code {execution.exit_code})"
     if not found.loaded:
         raise BadTask(f"the `implementation` does not load: {found.error or ended}")
-    results = found.returned[: len(calls)]
-    values = found.returned[len(calls) :]
-    complete = len(found.returned) >= len(sources)
+    returned = tuple(map(_readable, found.returned))
+    results, values = returned[: len(calls)], returned[len(calls) :]
+    complete = len(returned) >= len(sources)
     return Outcome(results, "" if complete else ended, values if complete else ())
+
+
+def _readable(returned: Returned) -> Returned:
+    """With an exception's text as UTF-8 has it: it may quote half of a surrogate pair."""
+    if returned.raised is None or returned.raised.isascii():
+        return returned
+    return replace(returned, raised=returned.raised.encode(errors="backslashreplace").decode())
 
 
 def _evaluates(sandbox: Sandbox | None) -> TypeGuard[CodeSandbox]:
@@ -154,16 +118,24 @@ def literal(value: Any) -> str:
 # --------------------------------------------------------------------------------------------------------- comparing
 
 
+class Beyond(str):
+    """A number that JSON has no form for (inf, nan, complex, beyond a double), as text; it equals no JSON value."""
+
+
 def plain(value: Any) -> Any:
     """What a tool returned as a JSON value: tuples as arrays, keys as text, sets as sorted arrays.
+
+    A number that JSON lacks is `Beyond`, as the arguments of a model can lead to one with any tool that computes.
 
     Raises:
         Refused: JSON has no form for it.
     """
-    if value is None or isinstance(value, (bool, int, str)):
+    if value is None or isinstance(value, (bool, str)):
         return value
-    if isinstance(value, float) and math.isfinite(value):
-        return value
+    if isinstance(value, int):
+        return value if abs(value) <= LARGEST else Beyond(hex(value))  # in decimal, it would take quadratic time
+    if isinstance(value, (float, complex)):
+        return value if isinstance(value, float) and math.isfinite(value) else Beyond(value)
     if isinstance(value, dict):
         return {_key(key): plain(item) for key, item in value.items()}
     if isinstance(value, (list, tuple, range)):
@@ -210,7 +182,7 @@ def shown_result(returned: Returned) -> str:
     """A result as JSON on one line, an exception as `{"error": …}`."""
     if returned.raised is not None:
         return json.dumps({"error": returned.raised}, ensure_ascii=False)
-    return json.dumps(plain(returned.value), ensure_ascii=False)
+    return json.dumps(plain(returned.value), ensure_ascii=False).encode(errors="backslashreplace").decode()
 
 
 def shown(value: Any) -> str:

@@ -9,9 +9,11 @@ from typing import Any
 
 from rlvr import Sample, Sandbox
 
+from ..jsontext import Refused
 from .calls import ToolCall
 from .expected import Expected, expected_calls
-from .running import Implementation, Outcome, implementation, run
+from .implementing import Implementation, check_expression, implementation
+from .running import Outcome, plain, run
 from .tools import BadTask, Toolset, toolset
 
 _UNSET: Any = object()
@@ -98,16 +100,26 @@ def _read(meta: Mapping[str, Any], tools: Toolset, source: Any, judge: str) -> T
             raise BadTask(f"`end_state` is text, but no JSON: {error}") from None
     if not isinstance(end_state, Mapping):
         raise BadTask("`end_state` must be values by expression")
-    result = meta.get("result", _UNSET)
+    result = _plain("result", meta["result"]) if "result" in meta else _UNSET
     if expected is None and result is _UNSET and not end_state:
         raise BadTask("an `implementation` needs a `result`, an `end_state` or `calls` to compare with")
-    return ToolTask(tools, expected, implementation(source, tools), result, end_state)
+    made = implementation(source, tools)
+    for expression in end_state:
+        check_expression(expression, made.source)
+    return ToolTask(tools, expected, made, result, _plain("end_state", end_state))
+
+
+def _plain(name: str, value: Any) -> Any:
+    try:
+        return plain(value)
+    except Refused as problem:
+        raise BadTask(f"`{name}` cannot be compared: {problem}") from None
 
 
 def watched(task: ToolTask) -> list[str]:
     """Expressions whose values tell about success."""
     if task.made is not None and task.compares_runs:
-        return list(task.made.state)
+        return [f"__state({name})" for name in task.made.state]
     return list(task.end_state)
 
 

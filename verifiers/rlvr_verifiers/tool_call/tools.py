@@ -178,7 +178,9 @@ def _tool(body: dict[str, Any]) -> Tool:
         for key, value in properties.items()
         if isinstance(value, dict) and "default" in value and key not in required
     }
-    closed = schema if schema.keys() & _OPEN else {**schema, "additionalProperties": False}
+    # What is required and not declared, as some data sets have it, could not be given to a closed tool.
+    is_open = schema.keys() & _OPEN or required - properties.keys()
+    closed = schema if is_open else {**schema, "additionalProperties": False}
     try:
         compiled = checker(closed)
     except ValueError as error:

@@ -188,6 +188,6 @@ def _without_calls(
             return Finding(False, f"no call is right, and there is the beginning of one: {problem}")
     if calls:
         return Finding(False, f"no call is right, and `{short(calls[0].name)}` is called")
-    if not turns[-1].said.strip():
+    if not any(character.isprintable() and not character.isspace() for character in turns[-1].said):
         return Finding(False, "the completion says nothing")
     return Finding(True, "no call is right, and none is made", ALL)
