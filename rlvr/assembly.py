@@ -25,12 +25,12 @@ from rlvr.preflight import preflight
 from rlvr.registry import ShaperSpec, registry
 from rlvr.rollout import Row, State
 from rlvr.runlog import Run
-from rlvr.sampler.prompts import encode_prompt
+from rlvr.sampler.prompts import encode_prompt, encode_reply
 from rlvr.sampler.transformers import TransformersSampler
 from rlvr.samples import samples
 from rlvr.scoring import Scorer
 from rlvr.shaping import configured
-from rlvr.types import Sample, Sampler, SamplingParams, Task
+from rlvr.types import Completion, Sample, Sampler, SamplingParams, Task
 
 
 @dataclass(frozen=True)
@@ -127,11 +127,14 @@ def assemble(config: TrainConfig) -> Parts:
 
 
 def check_prompts(tokenizer: Any, model: Any, task: Task, samples: Sequence[Sample], max_tokens: int) -> None:
-    """Encodes every prompt once, so that one that cannot be used stops a run before its first step.
+    """Encodes every prompt once, and a reply, so that one that cannot be used stops a run before its first step.
 
     Raises:
         DataError: A prompt is empty, or leaves no room for a completion; names the sample.
+        ConfigError: The model's chat template cannot show what the task needs.
     """
+    if task.turns > 1:
+        encode_reply(tokenizer, "reply", Completion(""))
     context = getattr(model.config, "max_position_embeddings", None)
     for sample in samples:
         length = len(encode_prompt(tokenizer, sample, task))

@@ -34,6 +34,7 @@ def evaluate(resolved: Resolved | None = None, **settings: Any) -> Evaluation:
     task = registry().task(config.task, config.data)
     samples = held_out(task, config.eval.limit)
     with make_scorer(config.scorer, config.sandbox) as scorer:
+        scorer.check(task.verifier, task.verifier_options, samples, task.turns)
         model, tokenizer = load_policy(config.model, choose_device(config.device))
         check_prompts(tokenizer, model, task, samples, config.sampler.max_tokens)
         sampler = TransformersSampler(model, tokenizer, config.sampler.batch_size)

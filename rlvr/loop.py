@@ -174,6 +174,8 @@ def sample_and_verify(
     sampled = time.monotonic()
     groups = []
     for sample, prompt, group in zip(samples, prompts, pending, strict=True):
+        if task.turns > 1:  # which of them ended first was a matter of how fast they were answered
+            group.sort(key=lambda pair: pair[0].token_ids)
         verdicts = tuple(future.result() for _, future in group)
         completions = tuple(completion for completion, _ in group)
         outcomes = [

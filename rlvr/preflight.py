@@ -7,6 +7,9 @@
     hostile    broken text leads to no error verdict
     repeat     the same completion gets the same verdict again
 
+Where many unlike completions solve a problem, such as "write no comma", others' gold completions and "I don't know."
+may be right as well: the verdict on its gold completion says so (`parts["open"]`), and neither counts.
+
 Real data has noise: a reference may be wrong, or right to leave empty. So the first four stop a run only when they go
 wrong on a good part of the samples (`TOLERATED`), as with the wrong option, the wrong column, a verifier that pays for
 anything. `rlvr tasks check` looks at every sample and tolerates nothing.
@@ -40,7 +43,6 @@ HOSTILE = (
     "```python\n(" + "9" * 5_000,
     "<think><answer>\\boxed{\\frac{",
 )
-
 """Text that a model can write; halves of surrogate pairs, which no tokenizer decodes to, are left to the kit."""
 
 Job = tuple[str, Sample]
@@ -65,11 +67,14 @@ def preflight(task: Task, samples: Sequence[Sample], scorer: Scorer) -> None:
     }
     both = _verify_all(task, [*jobs.values(), *jobs.values()], scorer)
     verdicts, again = dict(zip(jobs, both, strict=False)), both[len(jobs) :]
+    opened = {place for place, verdict in zip(golds, verdicts["gold"], strict=True) if verdict.parts.get("open")}
+    closed = [place for place in range(len(probes)) if place not in opened]
+    no_ops, on_no_ops = [jobs["no-op"][place] for place in closed], [verdicts["no-op"][place] for place in closed]
     problems = [
         _too_many("gold", "gold completions do not pass", jobs["gold"], verdicts["gold"], Status.PASSED),
         _too_many("empty", "empty completions pass", jobs["empty"], verdicts["empty"]),
-        _too_many("no-op", 'completions "I don\'t know." pass', jobs["no-op"], verdicts["no-op"]),
-        _shuffled(task, probes, golds, scorer),
+        _too_many("no-op", 'completions "I don\'t know." pass', no_ops, on_no_ops),
+        _shuffled(task, probes, golds, closed, scorer),
         *(
             f"hostile: text {text[:20]!r}... led to {said(verdict)}"
             for (text, _), verdict in zip(jobs["hostile"], verdicts["hostile"], strict=True)
@@ -125,13 +130,15 @@ def _too_many(
     return f"{kind}: {len(bad)} of {len(jobs)} {what}, as that for `{sample.id}`: {said(verdict)}"
 
 
-def _shuffled(task: Task, probes: Sequence[Sample], golds: dict[int, str], scorer: Scorer) -> str:
-    """What is wrong when samples get each other's gold completions."""
+def _shuffled(
+    task: Task, probes: Sequence[Sample], golds: dict[int, str], closed: Sequence[int], scorer: Scorer
+) -> str:
+    """What is wrong when the `closed` samples get others' gold completions."""
     partners = {
         place: [other for other in (*range(place + 1, len(probes)), *range(place)) if golds.get(other, text) != text]
         for place, text in golds.items()
     }
-    places = [place for place in golds if partners[place]]
+    places = [place for place in closed if partners.get(place)]
     passed: dict[int, tuple[Job, Verdict]] = {}
     left = places
     for attempt in range(PARTNERS):

@@ -40,7 +40,7 @@ from concurrent.futures import Future
 from types import TracebackType
 from typing import Any, Self
 
-from rlvr.composition import composed, gathered
+from rlvr.composition import composed, gathered, refuse
 from rlvr.errors import ConfigError, MissingDependencyError, UsageError, debugging, nearest
 from rlvr.registry import Registry, VerifierSpec, registry
 from rlvr.scoring_worker import ANSWER_LIMIT, pack, pack_request, unpack
@@ -181,7 +181,8 @@ class Scorer:
             UsageError: The sample cannot travel as JSON, the timeout is not above 0, or the scorer is closed.
         """
         if isinstance(verifier, Composition):
-            self.check(verifier, samples=[sample])  # all parts: those behind a gate are submitted when nobody listens
+            # All parts, as those behind a gate are submitted when nobody listens.
+            self.check(verifier, options or (), [sample])
             return composed(
                 verifier, lambda part: self.submit(part.verifier, completion, sample, part.options, timeout)
             )
@@ -252,7 +253,7 @@ class Scorer:
             The same as `submit`; what was queued before the pair at fault is verified for nothing.
         """
         if isinstance(verifier, Composition):
-            return gathered([self.submit(verifier, completion, sample, {}, timeout) for completion, sample in pairs])
+            return gathered([self.submit(verifier, *pair, options, timeout) for pair in pairs])
         spec = self.registry.verifier(verifier)
         self._check(spec, options or ())
         batch = _Batch(len(pairs))
@@ -269,6 +270,9 @@ class Scorer:
         if turns > 1 and self._replier(verifier, {}) is None:
             raise UsageError(*NO_REPLY)
         if isinstance(verifier, Composition):
+            if given := list(options):
+                raise ConfigError(f"`{given[0]}` is given to a composition", "give options to its parts")
+            refuse(verifier)
             samples = list(samples)
             for part in verifier.parts.values():
                 self.check(part.verifier, part.options, samples)

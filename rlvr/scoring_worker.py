@@ -383,12 +383,15 @@ def as_verdict(result: object) -> Verdict:
 
 
 def as_reply(result: object) -> Verdict:
-    """What the environment said, as a verdict that carries it.
+    """What the environment said, as a verdict that carries it. No tokenizer takes halves of surrogate pairs: each
+    becomes a question mark.
 
     Raises:
         Unusable: It is neither text nor None.
     """
-    if result is not None and not isinstance(result, str):
+    if isinstance(result, str):
+        result = result.encode("utf-8", "replace").decode()
+    elif result is not None:
         raise Unusable(f"replied with a `{type(result).__qualname__}`, which is neither text nor None")
     return Verdict.of(True, "the environment replied", parts={"reply": result})
 

@@ -16,6 +16,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from typing import Any
 
 from rlvr.config import RewardConfig
@@ -232,14 +233,16 @@ def configured(shaper: ShaperSpec, config: RewardConfig, max_tokens: int) -> Sha
     Raises:
         ConfigError: An option that is not written as `NAME=VALUE`, is unknown or of the wrong kind.
     """
-    given: dict[str, Any] = {"limit": max_tokens} if "limit" in shaper.options else {}
+    given: dict[str, Any] = {}
     for option in config.options:
         name, equals, text = option.partition("=")
         if not equals:
             raise ConfigError(f"`reward.options` has `{option}`", "write `NAME=VALUE`, such as `correct_long=0.8`")
         name = name.strip()
         given[name] = text if isinstance(shaper.options.get(name), str) else _value(text)
-    return shaper.with_options(given)
+    unset = {"limit": max_tokens} if "limit" in shaper.options and "limit" not in given else {}
+    shaper = shaper.with_options(given)
+    return replace(shaper, options={**shaper.options, **unset})
 
 
 def _value(text: str) -> Any:

@@ -136,12 +136,13 @@ def check_task(task: Task, scorer: Scorer, limit: int = 0) -> TaskCheck:
     Raises:
         DataError: The data cannot be used, for instance as an id is there twice.
         UsageError: The samples have no answer and neither the task nor the verifier says what a perfect completion is,
-            or the verifier is a composition and the task does not say it.
+            or the verifier is a composition and the task does not say it; or the task has several turns and no verifier
+            that answers.
         PluginError: The task's `load` or `gold` or the verifier's `gold` or `spoil` raised, or a verifier belongs to a
             broken plugin.
         RlvrError: As `Scorer.submit` does.
     """
-    scorer.check(task.verifier, task.verifier_options)
+    scorer.check(task.verifier, task.verifier_options, turns=task.turns)
     spec = None if isinstance(task.verifier, Composition) else scorer.registry.verifier(task.verifier)
     found = TaskCheck(task.name)
     loaded = {split: samples(task, split) for split in SPLITS}

@@ -135,6 +135,8 @@ def described(task: Task) -> dict[str, Any]:
         "description": task.description,
         "version": task.version,
         "verifier_options": dict(task.verifier_options),
+        "turns": task.turns,
+        "show_tools": task.show_tools,
         "origin": task.source,
     }
 

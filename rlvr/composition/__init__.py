@@ -37,6 +37,7 @@ from rlvr.composition.writing import (
     leaves,
     part,
     penalty,
+    refuse,
     weighted,
 )
 
@@ -55,5 +56,6 @@ __all__ = [
     "leaves",
     "part",
     "penalty",
+    "refuse",
     "weighted",
 ]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import time
 from collections.abc import Callable, Sequence
 from types import TracebackType
@@ -18,13 +19,12 @@ PATIENCE = 4
 AT_ONCE = 16
 """Trials that are under way together at most."""
 
-
 RETRIES = 3
 """How often to ask again for a verdict that the machine was too busy for."""
 
 
 class Bench:
-    """A verifier in a scorer. Once `PATIENCE` clocks ran out it stops, and gives fewer verdicts than trials.
+    """A verifier in a scorer. Once `PATIENCE` clocks ran out it stops, and gives the verdicts of the first trials only.
 
     Args:
         verifier: Its name.
@@ -76,7 +76,7 @@ class Bench:
             for start in range(0, len(places), 1_000):
                 part = places[start : start + 1_000]
                 if self.gave_up:
-                    return [verdicts[place] for place in sorted(verdicts)]
+                    return [verdicts[place] for place in itertools.takewhile(verdicts.__contains__, range(len(trials)))]
                 pairs = [(trials[place].completion, trials[place].sample) for place in part]
                 options = trials[part[0]].options
                 batch = self.scorer.submit_batch(self.spec.name, pairs, options, self.timeout)

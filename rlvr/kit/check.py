@@ -97,14 +97,17 @@ def check_verifier(name: str, open_scorer: Callable[[], Scorer], plan: Plan | No
         plan: How to check.
 
     Raises:
+        UsageError: A number of the plan is out of its range.
         UnknownNameError: There is no such verifier.
         PluginError: Its kit, gold or spoil raises or cannot be used, or it belongs to a broken plugin.
         DataError: The labelled cases cannot be used; names file and line.
         MissingDependencyError: It runs code, and there is no safe sandbox.
     """
     plan = plan or Plan()
-    if plan.fuzz < 0 or not 0 <= plan.at_least <= 1:
-        raise UsageError(f"{plan.fuzz} mutations, {plan.at_least:g} of the cases", "give numbers that make sense")
+    if plan.fuzz < 0:
+        raise UsageError(f"`fuzz` is `{plan.fuzz}`", "give a number of mutations, at least 0")
+    if not 0 <= plan.at_least <= 1:
+        raise UsageError(f"`at_least` is `{plan.at_least:g}`", "give a share of the cases, from 0 to 1")
     with Bench(name, open_scorer, plan.timeout) as bench:
         return _Check(bench, plan).run()
 

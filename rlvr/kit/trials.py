@@ -78,17 +78,40 @@ def kit_of(spec: VerifierSpec) -> Kit | None:
         raise PluginError(f"{who} raised {type(error).__name__}: {error}", "`--debug` shows the traceback") from error
     if not isinstance(kit, Kit):
         raise PluginError(f"{who} is a `{type(kit).__name__}`", "return a `rlvr.Kit`")
-    for what, items, kind in (("case", (*kit.cases, *kit.hacks), Case), ("law", kit.laws, Law)):
+    groups: tuple[tuple[str, Any, type], ...] = (("cases", kit.cases, Case), ("hacks", kit.hacks, Case))
+    for what, items, kind in (*groups, ("laws", kit.laws, Law)):
+        if not isinstance(items, (list, tuple)):
+            raise PluginError(f"{who} has a `{type(items).__name__}` as `{what}`", "give a list")
         for item in items:
             if not isinstance(item, kind):
                 raise PluginError(
-                    f"{who} has a `{type(item).__name__}` as a {what}", f"make it a `rlvr.{kind.__name__}`"
+                    f"{who} has a `{type(item).__name__}` in `{what}`", f"make it a `rlvr.{kind.__name__}`"
+                )
+            if isinstance(item, Case) and (problem := _problem(item)):
+                raise PluginError(
+                    f"{who} has a case that cannot be used: {problem}",
+                    "write `Case(text, passes, {...})`, with JSON values only",
                 )
     if {case.passes for case in kit.cases} != {True, False}:
         raise PluginError(f"{who} needs right cases and wrong ones", "label at least one completion of each kind")
     if paid := next((case for case in kit.hacks if case.passes), None):
         raise PluginError(f"{who} has a hack that passes: {paid.completion[:60]!r}", "a hack has to fail")
     return kit
+
+
+def _problem(case: Case) -> str:
+    """What is wrong with a case of a kit, if anything is."""
+    if not isinstance(case.completion, str):
+        return f"its completion is a `{type(case.completion).__name__}`, not text"
+    if not isinstance(case.passes, bool):
+        return f"its `passes` is `{case.passes!r}`, not True or False"
+    if not isinstance(case.reference, Mapping):
+        return f"its reference is a `{type(case.reference).__name__}`, not a mapping"
+    try:
+        json.dumps(dict(case.reference))
+    except (TypeError, ValueError, RecursionError) as error:
+        return f"its reference is no JSON: {error}"
+    return ""
 
 
 def kit_trials(spec: VerifierSpec, cases: Iterable[Case]) -> list[Trial]:
@@ -164,6 +187,8 @@ def read_cases(path: str | Path, spec: VerifierSpec) -> list[Trial]:
         raise DataError(f"`{path}` cannot be read: {error.strerror}", "give `--cases` a file of JSON lines") from None
     except UnicodeDecodeError as error:
         raise DataError(f"`{path}` is not UTF-8: {error.reason}", "save it as UTF-8") from None
+    if lines == [""]:
+        raise DataError(f"`{path}` has no cases", "give `--cases` a file of JSON lines")
     return [_read_case(f"`{path}` line {number}", line, spec) for number, line in enumerate(lines, 1)]
 
 

@@ -74,6 +74,9 @@ def encode_reply(tokenizer: Any, reply: str, completion: Completion) -> list[int
     They are what the chat template puts behind the content of an assistant message when a tool message and the opening
     of the next turn follow, less the end token where the policy has written it. So the policy's own tokens stay as they
     were sampled, whatever the template makes of earlier turns.
+
+    Raises:
+        ConfigError: The chat template has no place for a reply.
     """
     if not tokenizer.chat_template:
         return list(tokenizer.encode(f"\n{reply}\n", add_special_tokens=False))

@@ -100,6 +100,10 @@ def _chat(row: Row, column: str) -> list[dict[str, str]]:
     return cast("list[dict[str, str]]", messages)
 
 
+Golds = dict[str, list[tuple[Sample, str]]]
+"""Samples and their perfect completions, by id. Two splits may have the same one."""
+
+
 @dataclass(frozen=True)
 class Form:
     """How a row becomes a sample."""
@@ -151,8 +155,8 @@ class Form:
             raise row.refuse(f"is {kind}, but an id must be text or a whole number", self.id)
         return str(value)
 
-    def samples(self, rows: Iterator[Row], golds: dict[str, str] | None = None) -> list[Sample]:
-        """All rows, checked; ids are unique among them. Perfect completions go to `golds`, by id."""
+    def samples(self, rows: Iterator[Row], golds: Golds | None = None) -> list[Sample]:
+        """All rows, checked; ids are unique among them. Perfect completions go to `golds`."""
         samples: list[Sample] = []
         seen: dict[str, str] = {}
         for row in rows:
@@ -167,6 +171,6 @@ class Form:
             seen[sample.id] = row.where
             text = self.gold_of(row, sample)
             if golds is not None and text is not None:
-                golds[sample.id] = text
+                golds.setdefault(sample.id, []).append((sample, text))
             samples.append(sample)
         return samples

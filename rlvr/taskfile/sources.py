@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from rlvr.errors import DataError, MissingDependencyError, UsageError
-from rlvr.taskfile.form import Form
+from rlvr.taskfile.form import Form, Golds
 from rlvr.taskfile.readers import READERS, reader, suffixes
 from rlvr.taskfile.rows import Row, make_row
 from rlvr.taskfile.table import Table
@@ -142,7 +142,7 @@ class Data:
     locate: Callable[[], Sources]
     sources: Sources | None = None
     cache: dict[_Source, list[Sample]] = field(default_factory=dict)
-    golds: dict[str, str] = field(default_factory=dict)
+    golds: Golds = field(default_factory=dict)
     lock: threading.Lock = field(default_factory=threading.Lock)
 
     def gold(self, sample: Sample) -> str:
@@ -151,9 +151,10 @@ class Data:
         Raises:
             UsageError: The sample is not from this data.
         """
-        if sample.id not in self.golds:
-            raise UsageError(f"the sample `{sample.id}` is not one of this task's", "load the task's samples first")
-        return self.golds[sample.id]
+        for known, text in self.golds.get(sample.id, ()):
+            if known == sample:
+                return text
+        raise UsageError(f"the sample `{sample.id}` is not one of this task's", "load the task's samples first")
 
     def load(self, split: Split) -> list[Sample]:
         """The samples of a split in the order of its rows. `Task.load` of a TOML task.

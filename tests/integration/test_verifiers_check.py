@@ -209,6 +209,16 @@ def test_the_preflight_flies_compositions() -> None:
         fly(both, gold=lambda sample: "It is twelve")
 
 
+def test_the_preflight_lets_off_problems_that_many_completions_solve() -> None:
+    modest = Composition("all-of", {"words": Part("text", {"words": {"min": 1, "max": 50}})})
+    options = {"words": {"min": 1, "max": 50}}
+    fly("text", verifier_options=options, gold=lambda sample: f"It is {sample.answer}")
+    with pytest.raises(RunStopped, match="no-op: 8 of 8"):
+        fly(modest)
+    with pytest.raises(RunStopped, match="gold: 8 of 8"):
+        fly("text", verifier_options=options, gold=lambda sample: "la " * 60)
+
+
 def test_the_preflight_puts_up_with_a_wrong_reference() -> None:
     task = Task("follow", "sound", load, gold=lambda s: "no idea" if s.answer % 15 == 0 else f"It is {s.answer}")
     with Scorer(workers=1, plugins=[DEFECTIVE]) as scorer:

@@ -633,6 +633,16 @@ def test_what_stands_behind_a_gate_is_known_before_it_opens(scorer: Scorer) -> N
         rlvr.verify(gate(a="begins", b=part("has", folded=True)), "x", answer="x")
 
 
+def test_options_belong_to_the_parts(scorer: Scorer) -> None:
+    options = {"folded": True}
+    with pytest.raises(rlvr.ConfigError, match="`folded` is given to a composition"):
+        scorer.check(FORM, options)
+    with pytest.raises(rlvr.ConfigError, match="`folded` is given to a composition"):
+        scorer.submit(FORM, Completion("x"), SAMPLE, options)
+    with pytest.raises(rlvr.ConfigError, match="`folded` is given to a composition"):
+        scorer.submit_batch(FORM, [(Completion("x"), SAMPLE)], options)
+
+
 def test_both_forms_of_the_page_mean_the_same(tmp_path: Path) -> None:
     text = PAGE.read_text(encoding="utf-8")
     toml, python = (text.split(f"```{language}\n")[1].split("```")[0] for language in ("toml", "python"))

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
+from concurrent.futures import Future
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -11,6 +14,7 @@ import pytest
 from rlvr import Case, Completion, DataError, Kit, PluginError, Sample, UsageError, Verdict, verifier
 from rlvr.accuracy import wilson
 from rlvr.kit.alarms import alarms
+from rlvr.kit.bench import PATIENCE, Bench
 from rlvr.kit.check import same
 from rlvr.kit.report import CHECKS, Breach, Confusion, Finding, Report, Speed, encodable
 from rlvr.kit.trials import NO_OPS, kit_of, kit_trials, no_op_trials, one_per_reference, read_cases, texts_in
@@ -82,6 +86,8 @@ def test_a_file_that_cannot_be_read(tmp_path: Path) -> None:
     (tmp_path / "latin.jsonl").write_bytes(b"\xff\xfe")
     with pytest.raises(DataError, match="not UTF-8"):
         read_cases(tmp_path / "latin.jsonl", made())
+    with pytest.raises(DataError, match="has no cases"):
+        read_cases(write(tmp_path / "empty.jsonl"), made())
 
 
 # -------------------------------------------------------------------------------------------------------------- kits
@@ -95,8 +101,14 @@ def test_a_file_that_cannot_be_read(tmp_path: Path) -> None:
         (lambda: Kit([]), "needs right cases and wrong ones"),
         (lambda: Kit([case()]), "needs right cases and wrong ones"),
         (lambda: Kit([case(), case("5", False)], [case()]), "has a hack that passes"),
-        (lambda: Kit([case(), case("5", False)], laws=[str.upper]), "as a law"),
-        (lambda: Kit(["4"]), "as a case"),
+        (lambda: Kit([case(), case("5", False)], laws=[str.upper]), "a `method_descriptor` in `laws`"),
+        (lambda: Kit(["4"]), "a `str` in `cases`"),
+        (lambda: Kit([], ["4"]), "a `str` in `hacks`"),
+        (lambda: Kit(None), "a `NoneType` as `cases`"),
+        (lambda: Kit([Case(4, True)]), "its completion is a `int`"),
+        (lambda: Kit([Case("4", "yes")]), "its `passes` is `'yes'`"),
+        (lambda: Kit([Case("4", True, "4")]), "its reference is a `str`"),
+        (lambda: Kit([Case("4", True, {"answer": {4}})]), "its reference is no JSON"),
     ],
 )
 def test_a_kit_that_cannot_be_used(kit: Any, problem: str) -> None:
@@ -111,6 +123,23 @@ def test_a_case_that_lacks_a_reference_is_a_mistake_of_the_kit() -> None:
 
 def test_a_verifier_without_a_kit_has_none() -> None:
     assert kit_of(made()) is None
+
+
+def test_a_batch_that_is_given_up_has_the_verdicts_of_the_first_trials() -> None:
+    """Trials of other options are verified in another batch, and some never are: the rest must not move up."""
+
+    def submit_batch(name: str, pairs: Sequence[Any], options: Any, timeout: float | None) -> Future[list[Verdict]]:
+        hung: Future[list[Verdict]] = Future()
+        hung.set_result([Verdict.timeout("hung").took(1.0) for _ in pairs])
+        return hung
+
+    registry = SimpleNamespace(verifier=lambda name: made())
+    desk: Any = SimpleNamespace(timeout=1.0, registry=registry, submit_batch=submit_batch, close=lambda: None)
+    options = [{}, {"strict": True}, *[{}] * PATIENCE]
+    trials = kit_trials(made(), [case(**one) for one in options])
+    with Bench("made", lambda: desk) as bench:
+        assert len(bench.batch(trials)) == 1
+        assert bench.gave_up
 
 
 def test_no_ops_are_held_against_every_reference_once() -> None:

@@ -413,17 +413,17 @@ def broken_plugin(folder: Path, in_worker: str) -> str:
 
 
 @pytest.mark.parametrize(
-    ("in_worker", "words"),
+    ("in_worker", "seconds", "words"),
     [
-        ("raise RuntimeError('no GPU')", "no worker can be started: rlvr.errors.PluginError"),
-        ("os._exit(5)", "the worker ended with exit code 5"),
-        ("time.sleep(1e6)", "no worker can be started: none was ready after 0.5 s"),
+        ("raise RuntimeError('no GPU')", 20.0, "no worker can be started: rlvr.errors.PluginError"),
+        ("os._exit(5)", 20.0, "the worker ended with exit code 5"),
+        ("time.sleep(1e6)", 0.5, "no worker can be started: none was ready after 0.5 s"),
     ],
 )
 def test_workers_that_do_not_start_give_errors_soon(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, no_leaks: None, in_worker: str, words: str
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, no_leaks: None, in_worker: str, seconds: float, words: str
 ) -> None:
-    monkeypatch.setattr(scoring, "START_SECONDS", 0.5)
+    monkeypatch.setattr(scoring, "START_SECONDS", seconds)
     with Scorer(workers=2, plugins=[broken_plugin(tmp_path, in_worker)]) as scorer:
         verdict = ask(scorer, "half").result(30)
         assert verdict.status is Status.ERROR

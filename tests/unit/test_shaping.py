@@ -298,6 +298,8 @@ def test_a_shaper_has_options_like_a_verifier() -> None:
     set_up = configured(worded, RewardConfig(options=("word=42", "twice=true")), 100)
     assert set_up(RIGHT, REPLY) == 2.0
     assert outcome(RIGHT, REPLY, set_up, ALL) == 0.5
+    tokens = shaper("limited")(lambda verdict, completion, *, limit=None: float(limit))
+    assert configured(tokens, RewardConfig(), 100)(RIGHT, REPLY) == 100.0
     with pytest.raises(PluginError, match="`outcome`"):
         shaper("x", outcome=1)  # type: ignore[arg-type]
     with pytest.raises(PluginError, match="has no default"):

@@ -280,6 +280,12 @@ def test_a_composition_needs_a_gold_that_works(scorer: Scorer, gold: Any, error:
         assert "`gold`" in caught.value.hint  # type: ignore[attr-defined]
 
 
+def test_several_turns_need_a_reply_here_too(scorer: Scorer) -> None:
+    task = Task("t", "same", lambda split: [Sample(f"{split}-{n}", str(n), str(n)) for n in range(3)], turns=2)
+    with pytest.raises(UsageError, match="answers for the environment"):
+        check_task(task, scorer)
+
+
 def test_a_part_that_does_not_exist_is_known_before_anything_is_verified(scorer: Scorer) -> None:
     with pytest.raises(UnknownNameError, match="`sam`"):
         check_task(made(gate(a="anything", b="sam"), ["a"], ["b"], gold=lambda sample: "x"), scorer)

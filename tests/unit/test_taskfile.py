@@ -285,6 +285,21 @@ def test_gold_follows_the_data(make: Callable[..., Task], tmp_path: Path) -> Non
     assert all("<answer>-" in copy.gold(sample) for sample in every(copy).values())
 
 
+def test_gold_is_that_of_the_split_where_both_count_their_rows_from_one(
+    make: Callable[..., Task], tmp_path: Path
+) -> None:
+    (tmp_path / "rows").mkdir()
+    for name, sign in (("train", 1), ("test", -1)):
+        rows = jsonl([{"n": n, "question": f"{sign * n}?", "answer": sign * n} for n in range(1, 5)])
+        (tmp_path / "rows" / f"{name}.jsonl").write_text(rows)
+    task = make("rows", toml=GOLD + TOML.replace("[data]", '[data]\nid = "n"'))
+    loaded = [*task.load("train"), *task.load("test")]
+    assert task.gold is not None
+    assert [task.gold(sample) for sample in loaded] == [
+        f"<think>x</think><answer>{sample.answer}</answer>" for sample in loaded
+    ]
+
+
 def test_a_row_that_makes_no_gold_is_named(make: Callable[..., Task]) -> None:
     with pytest.raises(DataError, match=r"line 1, column `answer\.x`"):
         make(content=jsonl(ROWS), toml='gold = "{{answer.x}}"\n' + TOML).load("train")

@@ -2,19 +2,27 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import torch
 
-from rlvr import Completion, Sample, SamplingParams, Scorer, Status, Task, Turn, UsageError, Verdict
-from rlvr.config import LearnerConfig
+import rlvr
+from rlvr import Completion, Sample, SamplingParams, Scorer, Status, Task, Turn, UsageError, Verdict, loop
+from rlvr.config import LearnerConfig, TrainConfig
+from rlvr.interrupt import Interrupt
 from rlvr.learner.batch import Batch
 from rlvr.learner.learner import Learner
 from rlvr.rollout import Group, Row, State
+from rlvr.sampler.prompts import encode_reply
 from rlvr.sampler.transformers import TransformersSampler
+from rlvr.scoring_worker import as_reply
+from rlvr.shaping import binary
 from rlvr.transcripts import sample_and_submit
 
 PLUGIN = Path(__file__).parents[1] / "plugins" / "talkative.py"
@@ -144,6 +152,42 @@ def test_several_turns_need_a_verifier_that_replies(scorer: Scorer) -> None:
     scorer.check("parrot", turns=2)
 
 
+def test_an_evaluation_asks_for_the_reply_before_it_loads_a_model(tmp_path: Path) -> None:
+    (tmp_path / "rows.csv").write_text("q,a\n1,2\n2,3\n")
+    (tmp_path / "t.toml").write_text(
+        'name = "t"\nprompt = "{{q}}"\nverifier = "math"\nturns = 2\n[data]\npath = "rows.csv"\nanswer = "a"\n'
+    )
+    with pytest.raises(UsageError, match="answers for the environment"):
+        rlvr.evaluate(task=str(tmp_path / "t.toml"), model=str(tmp_path / "no-model"))
+
+
+def test_a_reply_is_text_that_a_tokenizer_takes(tokenizer: Any) -> None:
+    reply = as_reply("a \ud800 b").parts["reply"]
+    assert reply == "a ? b"
+    assert encode_reply(tokenizer, reply, Completion("x"))
+
+
+def test_a_group_is_the_same_in_whatever_order_its_completions_ended(
+    tokenizer: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sample = Sample("s", "12+")
+    task = Task("talk", "parrot", lambda split: [sample], turns=2)
+    passed: Future[Verdict] = Future()
+    passed.set_result(Verdict.of(True, "yes"))
+    ended = [(0, Completion(text, tuple(tokenizer.encode(text))), passed) for text in ("b", "a", "c")]
+    parts: Any = SimpleNamespace(
+        config=TrainConfig(task="talk"), task=task, tokenizer=tokenizer, sampler=None, scorer=None, shaper=binary
+    )
+
+    def texts(order: Sequence[Any]) -> list[str]:
+        monkeypatch.setattr(loop, "sample_and_submit", lambda *_: iter(order))
+        timing = {"time/sample": 0.0, "time/verify_wait": 0.0}
+        (group,) = loop.sample_and_verify(parts, [sample], 0, Interrupt(), timing)
+        return [completion.text for completion in group.completions]
+
+    assert texts(ended) == texts(ended[::-1])
+
+
 def test_a_state_with_transcripts_comes_back_equal() -> None:
     completion = Completion(
         "b", (5, 6, 7), (-1.0, 0.0, -1.0), "stop", (Turn("policy", "a"), Turn("environment", "="), Turn("policy", "b")),
@@ -151,8 +195,6 @@ def test_a_state_with_transcripts_comes_back_equal() -> None:
     )  # fmt: skip
     group = Group(Sample("s", "p"), (3,), (completion,), (Verdict.of(True, "yes"),), (1.0,), (1.0,), (0.5,))
     state = State(1, 2, (group,))
-    import json
-
     assert State.from_json(json.loads(json.dumps(state.to_json()))) == state
     assert group.rows() == [Row((3,), (5, 6, 7), (-1.0, 0.0, -1.0), 0.5, ((1, 2),))]
 
