@@ -7,8 +7,8 @@ once as the whole completion, once in a fence with prose around, and once with o
 or three at a time, out of lists of three to five tools, in three formats.
 
 All of it on one core, in interleaved rounds. rlvr runs as it does in training, through the scorer's batch path with a
-worker of its own, everything that it sends and receives included: completion, schema or tools, and verdict. The others
-are called directly, on bare JSON that they need not look for:
+worker of its own, eight completions of a sample in a row, everything that it sends and receives included: completion,
+schema or tools, and verdict. The others are called directly, on bare JSON that they need not look for:
 
     validate()     `json.loads`, then `jsonschema.validate`, which checks the schema anew in each call
     kept           `json.loads`, then a `jsonschema` validator that is made once for each schema
@@ -45,6 +45,7 @@ from rlvr import Completion, Sample, Scorer, Verdict
 
 ROUNDS = 7
 TURN = 8_000  # rows that rlvr and the fast validators do in one round, over and over
+GROUP = 8  # completions of a sample that are verified in a row, as in training
 SEED = 5
 
 
@@ -99,29 +100,30 @@ def table(sets: Sequence[Set], rounds: int) -> Iterator[str]:
 
 
 def line(scorer: Scorer, one: Set, rounds: int) -> str:
-    pairs = [(row.completion, row.sample) for row in one.rows]
+    pairs = [(row.completion, row.sample) for row in one.rows for _ in range(GROUP)]
     peers: dict[str, Callable[[Row], bool]] = {
         "validate": validate_each,
         "kept": Kept(python_validator),
         "rs": Kept(rust_validator),
     }
-    passes = {"validate": 1, "kept": 2, "rs": max(1, TURN // len(pairs))}
+    passes = {"validate": 1, "kept": 2, "rs": max(1, TURN // len(one.rows))}
+    batches = max(1, TURN // len(pairs))
     verdicts = batch(scorer, one, pairs)
-    agree(one, verdicts, peers["rs"])
+    agree(one, verdicts[::GROUP], peers["rs"])
     rates: dict[str, list[float]] = {name: [] for name in ("rlvr", *peers)}
     durations: list[float] = []
     for _ in range(rounds):
         start = time.perf_counter()
-        for _ in range(passes["rs"]):
+        for _ in range(batches):
             verdicts = batch(scorer, one, pairs)
-        rates["rlvr"].append(passes["rs"] * len(pairs) / (time.perf_counter() - start))
+        rates["rlvr"].append(batches * len(pairs) / (time.perf_counter() - start))
         durations += [verdict.duration for verdict in verdicts]
         for name, check in peers.items():
             start = time.perf_counter()
             for _ in range(passes[name]):
                 for row in one.rows:
                     check(row)
-            rates[name].append(passes[name] * len(pairs) / (time.perf_counter() - start))
+            rates[name].append(passes[name] * len(one.rows) / (time.perf_counter() - start))
     durations.sort()
     size = statistics.mean(len(row.completion.text.encode()) for row in one.rows)
     cells = [one.title, f"{size:.0f}", f"{statistics.median(rates['rlvr']):,.0f}"]

@@ -35,7 +35,7 @@ import sys
 import threading
 import time
 import weakref
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import Future
 from types import TracebackType
 from typing import Any, Self
@@ -43,7 +43,7 @@ from typing import Any, Self
 from rlvr.composition import composed, gathered, refuse
 from rlvr.errors import ConfigError, MissingDependencyError, UsageError, debugging, nearest
 from rlvr.registry import Registry, VerifierSpec, registry
-from rlvr.scoring_worker import ANSWER_LIMIT, pack, pack_request, unpack
+from rlvr.scoring_worker import ANSWER_LIMIT, SamplePacker, pack, pack_request, pack_sample, unpack
 from rlvr.types import Completion, Composition, Sample, Status, Verdict
 
 START_SECONDS = 60.0
@@ -256,10 +256,10 @@ class Scorer:
             return gathered([self.submit(verifier, *pair, options, timeout) for pair in pairs])
         spec = self.registry.verifier(verifier)
         self._check(spec, options or ())
-        batch = _Batch(len(pairs))
+        batch, pack = _Batch(len(pairs)), SamplePacker()
         for start in range(0, len(pairs), LINE_LIMIT):  # the first are at work while the rest is packed
             part = pairs[start : start + LINE_LIMIT]
-            self._enqueue([batch.add(self._request(spec, *pair, options or {}, timeout)) for pair in part])
+            self._enqueue([batch.add(self._request(spec, *pair, options or {}, timeout, pack=pack)) for pair in part])
         return batch.future
 
     def check(
@@ -335,6 +335,7 @@ class Scorer:
         options: Mapping[str, Any],
         timeout: float | None,
         reply: bool = False,
+        pack: Callable[[Sample], str] = pack_sample,
     ) -> _Request:
         if timeout is not None:
             seconds = _checked_timeout(timeout)
@@ -346,7 +347,7 @@ class Scorer:
             self._ready_sandbox(spec)
             sandbox = self.sandbox
         try:
-            line = pack_request(number, spec.name, seconds, completion, sample, options, sandbox, reply)
+            line = pack_request(number, spec.name, seconds, completion, pack(sample), options, sandbox, reply)
         except (TypeError, ValueError, OverflowError, RecursionError) as error:
             raise UsageError(
                 f"sample `{sample.id}` cannot go to the verifier `{spec.name}`: {error}",

@@ -103,16 +103,14 @@ def pack_request(
     verifier: str,
     timeout: float,
     completion: Completion,
-    sample: Sample,
+    sample: str,
     options: Mapping[str, Any],
     sandbox: str = "",
     reply: bool = False,
 ) -> bytes:
-    """The line that asks for one verification, or for the environment's reply.
+    """The line that asks for one verification, or for the environment's reply; `sample` is what `pack_sample` made.
 
     It is put together in half the time that encoding a list takes.
-
-    NaN and infinity may be in the sample: what data holds is the verifier's business.
 
     Raises:
         TypeError, ValueError, OverflowError, RecursionError: Something in it cannot travel as JSON.
@@ -125,9 +123,30 @@ def pack_request(
     return (
         f"[{number},{_quote(verifier)},{timeout!r},"
         f'[{_json(completion.text)},"{ids}","{logprobs}",{_quote(completion.finish_reason)},{turns}],'
-        f"[{_json(sample.id)},{_json(sample.prompt)},{_json(sample.answer)},{_json(dict(sample.meta))}],"
-        f"{_json(dict(options))},{_quote(sandbox)},{'true' if reply else 'false'}]\n"
+        f"{sample},{_json(dict(options))},{_quote(sandbox)},{'true' if reply else 'false'}]\n"
     ).encode()
+
+
+def pack_sample(sample: Sample) -> str:
+    """A sample as JSON. NaN and infinity may be in it: what data holds is the verifier's business.
+
+    Raises:
+        TypeError, ValueError, OverflowError, RecursionError: Something in it cannot travel as JSON.
+    """
+    return f"[{_json(sample.id)},{_json(sample.prompt)},{_json(sample.answer)},{_json(dict(sample.meta))}]"
+
+
+class SamplePacker:
+    """Packs samples, one that comes several times in a row only once: the completions of a group have the same."""
+
+    def __init__(self) -> None:
+        self._last: Sample | None = None
+        self._packed = ""
+
+    def __call__(self, sample: Sample) -> str:
+        if sample is not self._last:
+            self._packed, self._last = pack_sample(sample), sample
+        return self._packed
 
 
 def _json(value: Any) -> str:

@@ -266,7 +266,8 @@ def test_a_line_behind_a_slow_one_moves_on(scorer: Scorer) -> None:
 def test_a_late_answer_is_a_timeout_however_busy_the_scorer_was(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(scoring_worker, "limit_memory", lambda size: None)  # this is the test's own process
     bench = scoring_worker.Bench([HOSTILE], "", 256)
-    asked = bytearray(scoring_worker.pack_request(7, "sleeps", 0.01, Completion("0.05"), Sample("s"), {}))
+    packed = scoring_worker.pack_sample(Sample("s"))
+    asked = bytearray(scoring_worker.pack_request(7, "sleeps", 0.01, Completion("0.05"), packed, {}))
     line = bytearray(bench.answer(next(scoring_worker.unpack(asked))))
     number, status, score, detail, *_ = next(scoring_worker.unpack(line))
     assert (number, status, score) == (7, "timeout", 0.0)
