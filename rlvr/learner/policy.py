@@ -15,8 +15,13 @@ from transformers.utils import logging
 
 from rlvr.errors import ConfigError, MissingDependencyError
 
-STARTERS = {"starter": "starter", "starter-code": "starter_code"}
-"""Models that come with the tasks `math` and `code`, and the folders they lie in."""
+STARTERS = {
+    "starter": "starter",
+    "starter-code": "starter_code",
+    "starter-json": "starter_json",
+    "starter-tools": "starter_tools",
+}
+"""Models that come with the procedural tasks (`starter` with `math`), and the folders they lie in."""
 
 
 def choose_device(name: str) -> torch.device:
