@@ -142,7 +142,7 @@ def verified() -> tuple[list[Ran], list[dict[str, Any]], list[str]]:
         with Scorer(workers=WORKERS, sandbox="docker") as scorer:
             ran = run(scorer, rows)
             names = own_containers(engine)
-            at_rest = [state(engine, name) for name in names]
+            at_rest = [settled(engine, name) for name in names]
         return ran, at_rest, still_there(engine, names)
 
 
@@ -151,6 +151,14 @@ def own_containers(engine: Any) -> list[str]:
     below = {str(child.pid) for child in psutil.Process().children(recursive=True)}
     found = engine.api.containers(all=True, filters={"label": LABEL})
     return [row["Id"] for row in found if row["Labels"].get(OWNER, "").partition(":")[2].partition(":")[0] in below]
+
+
+def settled(engine: Any, name: str) -> dict[str, Any]:
+    """What a container holds once the processes of the last execution, which was just answered, have been reaped."""
+    deadline = time.monotonic() + 5
+    while (found := state(engine, name))["processes"] > 1 and time.monotonic() < deadline:
+        time.sleep(0.05)
+    return found
 
 
 def state(engine: Any, name: str) -> dict[str, Any]:
