@@ -6,7 +6,7 @@ import re
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
-from ..linear import pattern
+from ..patterns import pattern
 from . import counts, tags
 from .findings import Bounds, Check, Finding, bounds, counted
 from .forms import is_json

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 
 import pytest
-from rlvr_verifiers.linear import SOURCE_LIMIT, pattern
+from rlvr_verifiers.patterns import SOURCE_LIMIT, pattern
 
 
 @pytest.mark.parametrize(
