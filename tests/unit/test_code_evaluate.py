@@ -330,12 +330,12 @@ def test_the_fault_of_a_test_is_told_apart() -> None:
     ids=lambda part: part if isinstance(part, str) and len(part) < 60 else type(part).__name__,
 )
 def test_nothing_takes_long(expression: str, given: Any) -> None:
-    start = time.monotonic()
+    start = time.process_time()
     found = compiled((Piece(f"{expression} == 0", 0, True, "0"),))
     if isinstance(found, Table):
         with pytest.raises(NeedsJudge):
             Evaluator(dict.fromkeys(range(9), Returned(given)), {}).evaluate(found.steps[-1].tree)
-    assert time.monotonic() - start < 3
+    assert time.process_time() - start < 3
 
 
 def test_a_template_of_the_program_is_not_formatted_with() -> None:

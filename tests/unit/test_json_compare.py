@@ -216,22 +216,22 @@ def repaired(reference: Any, value: Any, data: st.DataObject) -> Any:
 def test_text_with_heaps_of_marks_is_compared_in_linear_time(marks: str) -> None:
     rules = Rules({"$": "text"})
     hostile = "a" + marks * (300_000 // len(marks))
-    start = time.perf_counter()
+    start = time.process_time()
     assert not rules.compare("a", hostile).equal
     assert not rules.compare({"a": ["b"]}, {"a": [hostile]}).equal
     assert not Rules({"a": "set", "a[]": "text"}).compare({"a": ["b"]}, {"a": [hostile, "b"]}).equal
-    assert time.perf_counter() - start < 5
+    assert time.process_time() - start < 5
     assert rules.compare("Ä" * 2000, " " + "a\u0308" * 2000 + "\n").equal
     assert rules.compare("x y", "X" + " \u3000" * 50_000 + "Y").equal
 
 
 def test_matching_large_items_within_a_tolerance_ends() -> None:
     rules = Rules({"t": "bag", "t[][]": 0.1})
-    start = time.perf_counter()
+    start = time.process_time()
     assert not rules.compare({"t": [[2.0] * 100] * 100}, {"t": [[1.5] * 1900] * 99}).equal
     near = [[0.0] * 99 + [float(i)] for i in range(60)]
     rules.compare({"t": near}, {"t": [[*row[:-1], row[-1] + 0.05] for row in near[::-1]]})
-    assert time.perf_counter() - start < 5
+    assert time.process_time() - start < 5
 
 
 def test_many_objects_match_within_a_tolerance() -> None:

@@ -320,9 +320,9 @@ def test_references_in_words(text: str, answer: str | None) -> None:
 )
 def test_linear_in_hostile_text(unit: str) -> None:
     flood = unit * (100_000 // len(unit))
-    start = time.perf_counter()
+    start = time.process_time()
     for text in (flood, f"The answer is {flood}", f"#### {flood}", f"<answer>{flood}</answer>"):
         extract(text)
         extract(text, choice=True)
         extract(text, worded=True)
-    assert time.perf_counter() - start < 2
+    assert time.process_time() - start < 2

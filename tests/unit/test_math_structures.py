@@ -236,8 +236,8 @@ HOSTILE = [
 
 @pytest.mark.parametrize("answer", HOSTILE)
 def test_hostile_structures_are_refused_quickly(answer: str) -> None:
-    start = time.perf_counter()
+    start = time.process_time()
     for reference in ("7", "x<5", r"x=\frac{\pi}{3}+k\pi, k\in\mathbb{Z}", "(1,2)", r"n \equiv 1 \pmod 3"):
         assert not equivalent(reference, answer).equal
         assert not equivalent(answer, reference).equal
-    assert time.perf_counter() - start < 2  # measured: 0.2 s at most
+    assert time.process_time() - start < 2  # measured: 0.2 s at most

@@ -279,10 +279,10 @@ HOSTILE = {
 @pytest.mark.parametrize("name", HOSTILE)
 def test_hostile_answers_are_refused_quickly(name: str) -> None:
     many_roots = ",".join(rf"\sqrt{{{k}}}+0" for k in range(62, 2, -1))
-    start = time.perf_counter()
+    start = time.process_time()
     for reference in ("7", "x", r"2\sqrt{2}", "x<5", "2024^{4046}", many_roots):
         assert judge(rf"\boxed{{{HOSTILE[name]}}}", reference).status is Status.FAILED
-    assert time.perf_counter() - start < 5  # measured: 0.5 s at most
+    assert time.process_time() - start < 5  # measured: 0.5 s at most
 
 
 def test_the_same_hostile_text_equals_itself() -> None:

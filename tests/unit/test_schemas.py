@@ -123,7 +123,7 @@ def test_nothing_is_ever_fetched(uri: str, monkeypatch: pytest.MonkeyPatch) -> N
     start = time.monotonic()
     with pytest.raises(BadSchema, match=r"registry|base"):
         checker({"properties": {"a": {"$ref": uri}}})
-    assert time.monotonic() - start < 1
+    assert time.monotonic() - start < 5
 
 
 def test_a_registry_is_used() -> None:

@@ -758,16 +758,19 @@ from rlvr import Completion, Sample, Scorer, UsageError
 warnings.simplefilter("ignore", DeprecationWarning)  # of forking with threads
 scorer = Scorer(workers=1, plugins=[{HOSTILE!r}])
 worker = scorer.submit("echo", Completion(""), Sample("s")).result().parts["pid"]
+told, tell = os.pipe()
 child = os.fork()
 if child == 0:
     try:
         scorer.submit("fine", Completion(""), Sample("s"))
     except UsageError as error:
-        print(error, flush=True)
+        os.write(1, (str(error) + chr(10)).encode())  # at once: another process writes to the same file
     scorer.close()
+    os.write(tell, b"!")
     time.sleep(100)
-print(worker, child, scorer.submit("fine", Completion("x"), Sample("s", answer="x")).result().status, flush=True)
-time.sleep(0.3)
+status = scorer.submit("fine", Completion("x"), Sample("s", answer="x")).result().status
+os.write(1, (" ".join([str(worker), str(child), status]) + chr(10)).encode())
+os.read(told, 1)
 os._exit(0)  # no close: only the descriptors tell
 """
     output = tmp_path / "output"

@@ -51,6 +51,6 @@ def test_any_text_is_read(text: str) -> None:
 )
 def test_hostile_text_takes_linear_time(piece: str) -> None:
     text = piece * (1_000_000 // len(piece))
-    start = time.perf_counter()
+    start = time.process_time()
     choose(text, "ABCD")
-    assert time.perf_counter() - start < 2  # a tenth of that on a quiet machine
+    assert time.process_time() - start < 2  # a tenth of that on a quiet machine

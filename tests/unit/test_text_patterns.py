@@ -65,6 +65,6 @@ def test_half_of_a_surrogate_pair_in_a_text_is_no_error() -> None:
 @pytest.mark.parametrize("source", ["(x+x+)+y", "(a|aa)+$", r"^(\w+\s?)*$", "(.*)*z", "(?:a?){500}a{500}"])
 def test_no_pattern_hangs(source: str) -> None:
     text = "a" * 500_000 + "x" * 500_000 + "!"
-    start = time.perf_counter()
+    start = time.process_time()
     pattern(source).search(text)
-    assert time.perf_counter() - start < 5  # 0.1 s on a quiet machine
+    assert time.process_time() - start < 5  # 0.1 s on a quiet machine

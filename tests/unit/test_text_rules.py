@@ -363,10 +363,10 @@ EVERYTHING = [
 
 @pytest.mark.parametrize("kind", HOSTILE)
 def test_hostile_text_is_judged_in_linear_time(kind: str) -> None:
-    start = time.perf_counter()
+    start = time.process_time()
     verdict = judge(HOSTILE[kind], *EVERYTHING)
     assert verdict.status == "failed"
-    assert time.perf_counter() - start < 10  # about 1 s for all rules on a quiet machine
+    assert time.process_time() - start < 10  # about 1 s for all rules on a quiet machine
 
 
 def test_it_is_listed_and_light() -> None:
