@@ -335,7 +335,7 @@ def test_nothing_takes_long(expression: str, given: Any) -> None:
     if isinstance(found, Table):
         with pytest.raises(NeedsJudge):
             Evaluator(dict.fromkeys(range(9), Returned(given)), {}).evaluate(found.steps[-1].tree)
-    assert time.process_time() - start < 3
+    assert time.process_time() - start < 15
 
 
 def test_a_template_of_the_program_is_not_formatted_with() -> None:

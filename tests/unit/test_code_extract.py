@@ -83,7 +83,7 @@ def test_a_block_after_prose_is_found_whole(code: str, prose: str) -> None:
 def test_hostile_text_is_read_in_time(text: str) -> None:
     start = time.process_time()
     extract(text)
-    assert time.process_time() - start < 5
+    assert time.process_time() - start < 15
 
 
 def test_parsing_never_raises() -> None:

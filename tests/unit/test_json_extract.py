@@ -138,7 +138,7 @@ def test_strict_is_json_and_nothing_else(text: str) -> None:
 def test_hostile_text_takes_bounded_time(text: str, mode: str) -> None:
     start = time.process_time()
     found = extract(text, mode)
-    assert time.process_time() - start < 0.6  # a fifth of that on a quiet machine
+    assert time.process_time() - start < 5  # 0.12 s on a quiet machine
     assert found.problem is None or str(found.problem)
 
 

