@@ -14,13 +14,15 @@ from rlvr.types import Completion, Sample, Turn, Verdict
 @dataclass(frozen=True, slots=True)
 class Row:
     """One completion as the learner sees it. Token ids and log-probabilities are the sampler's, unchanged; `foreign`
-    are the runs of `completion_ids` that the policy did not write, as `(start, stop)`."""
+    are the runs of `completion_ids` that the policy did not write, as `(start, stop)`; `age` is how many updates the
+    weights have seen since those that it was begun with."""
 
     prompt_ids: tuple[int, ...]
     completion_ids: tuple[int, ...]
     old_logprobs: tuple[float, ...]
     advantage: float
     foreign: tuple[tuple[int, int], ...] = ()
+    age: int = 0
 
     @property
     def written(self) -> int:
@@ -30,7 +32,8 @@ class Row:
 
 @dataclass(frozen=True, slots=True)
 class Group:
-    """The G completions of one prompt, with what became of each; the tuples run in parallel."""
+    """The G completions of one prompt, with what became of each; the tuples run in parallel. `number` is the prompt's
+    place in the stream of training samples."""
 
     sample: Sample
     prompt_ids: tuple[int, ...]
@@ -39,6 +42,12 @@ class Group:
     outcomes: tuple[float | None, ...]
     rewards: tuple[float | None, ...]
     advantages: tuple[float | None, ...]
+    number: int = 0
+
+    @property
+    def version(self) -> int:
+        """Updates that the weights had seen which its oldest completion was begun with."""
+        return min(completion.version for completion in self.completions)
 
     @property
     def informative(self) -> bool:
@@ -59,6 +68,7 @@ class Group:
                     c["finish_reason"],
                     tuple(Turn(**turn) for turn in c["turns"]),
                     tuple((start, stop) for start, stop in c["foreign"]),
+                    c["version"],
                 )
                 for c in values["completions"]
             ),
@@ -66,12 +76,20 @@ class Group:
             tuple(values["outcomes"]),
             tuple(values["rewards"]),
             tuple(values["advantages"]),
+            values["number"],
         )
 
-    def rows(self) -> list[Row]:
-        """The valid rows, for the learner."""
+    def rows(self, step: int = 0) -> list[Row]:
+        """The valid rows, for a learner that has done `step` updates."""
         return [
-            Row(self.prompt_ids, completion.token_ids, completion.logprobs, advantage, completion.foreign)
+            Row(
+                self.prompt_ids,
+                completion.token_ids,
+                completion.logprobs,
+                advantage,
+                completion.foreign,
+                step - completion.version,
+            )
             for completion, advantage in zip(self.completions, self.advantages, strict=True)
             if advantage is not None
         ]
@@ -108,13 +126,17 @@ class State:
 
 @dataclass(frozen=True, slots=True)
 class StepBatch:
-    """What `collect` brings home: the groups to learn from, all that were sampled, and where the run then stands."""
+    """What `collect` brings home: the groups to learn from, all that were sampled, and where the run then stands.
+
+    `dropped` are groups left over from earlier steps that had become too old.
+    """
 
     groups: tuple[Group, ...]
     sampled: tuple[Group, ...]
     next_state: State
     rounds: int
     timing: Mapping[str, float]
+    dropped: int = 0
 
     def records(self) -> Iterator[dict[str, Any]]:
         """One record per completion sampled in this step, for `rollouts.jsonl`."""
@@ -134,6 +156,7 @@ class StepBatch:
                     "prompt_tokens": len(group.prompt_ids),
                     "completion_tokens": completion.written,
                     "finish_reason": completion.finish_reason,
+                    "version": completion.version,
                     "verdict": {
                         "status": str(verdict.status),
                         "score": verdict.score,
@@ -144,6 +167,11 @@ class StepBatch:
                     "reward": value,
                     "advantage": advantage,
                 }
+
+    def age(self) -> float:
+        """How many updates the weights that learn have seen since those that wrote the groups, on average."""
+        step = self.next_state.step - 1
+        return sum(step - group.version for group in self.groups) / max(len(self.groups), 1)
 
     def metrics(self) -> dict[str, Any]:
         """Means over everything sampled in this step; shares are in [0, 1], times in seconds."""
@@ -172,6 +200,8 @@ class StepBatch:
             "groups": len(self.groups),
             "groups_sampled": len(self.sampled),
             "groups_carried": len(self.next_state.surplus),
+            "groups_dropped": self.dropped,
+            "age": self.age(),
             "rounds": self.rounds,
             **self.timing,
             "time/verify_busy": sum(v.duration for v in verdicts),

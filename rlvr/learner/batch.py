@@ -34,13 +34,16 @@ Pack = Sequence[tuple[Row, int]]
 @dataclass(frozen=True, slots=True)
 class Batch:
     """A micro-batch on the device. `counts_SK` says for how many completions a target stands; where it is 0 there is
-    none, or one that the environment wrote, and the other values mean nothing."""
+    none, or one that the environment wrote, and the other values mean nothing. `completions_SK` numbers the completions
+    of a sequence from 1; `fresh_SK` is 1 where the present weights sampled the target, else 0."""
 
     ids_SL: Tensor
     positions_SL: Tensor
     attention: Tensor  # [S, L], or [S, 1, L, L] where sequences hold several completions
     targets_SK: Tensor
     counts_SK: Tensor
+    completions_SK: Tensor
+    fresh_SK: Tensor
     old_logprobs_SK: Tensor
     advantages_SK: Tensor
     weights_SK: Tensor
@@ -52,7 +55,8 @@ class Batch:
         ids = torch.zeros(len(packs), head + tail, dtype=torch.long)
         positions, segments = torch.zeros_like(ids), torch.full_like(ids, PADDING)
         targets = torch.zeros(len(packs), tail, dtype=torch.long)
-        counts, old, advantages, weights = (torch.zeros(len(packs), tail) for _ in range(4))
+        completions = torch.zeros_like(targets)
+        counts, fresh, old, advantages, weights = (torch.zeros(len(packs), tail) for _ in range(5))
         for s, pack in enumerate(packs):
             prompt = pack[0][0].prompt_ids
             last, start = len(prompt) - 1, 0
@@ -65,17 +69,18 @@ class Batch:
                 targets[s, here] = torch.tensor(row.completion_ids)
                 ids[s, with_head] = torch.tensor([prompt[-1], *row.completion_ids[:-1]])
                 positions[s, with_head] = torch.arange(last, last + len(row.completion_ids))
-                segments[s, with_head] = number
+                segments[s, with_head] = completions[s, here] = number
                 old[s, here] = torch.tensor(row.old_logprobs)
                 advantages[s, here] = row.advantage
                 weights[s, here] = weight(row) * count
                 counts[s, here] = count
+                fresh[s, here] = row.age == 0
                 for first, stop in row.foreign:
                     elsewhere = slice(here.start + first, here.start + stop)
                     weights[s, elsewhere] = counts[s, elsewhere] = 0
         several = any(len(pack) > 1 for pack in packs)
         attention = segment_attention(segments) if several else (segments != PADDING).long()
-        columns = (ids, positions, attention, targets, counts, old, advantages, weights)
+        columns = (ids, positions, attention, targets, counts, completions, fresh, old, advantages, weights)
         return cls(*(column.to(device) for column in columns))
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import statistics
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from typing import Any, Literal
 
 import torch
@@ -17,8 +18,18 @@ from transformers.cache_utils import DynamicLayer
 from rlvr.config import LearnerConfig
 from rlvr.errors import Diverged
 from rlvr.learner.batch import Batch, Pack, make_packs, merge, micro_batches
+from rlvr.learner.correction import Level, Mismatch, correction, resolve_correction
 from rlvr.learner.loss import logprobs_and_entropy, policy_loss, token_weight
+from rlvr.learner.policy import named_weights
 from rlvr.rollout import Row
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """One optimiser update: its micro-batches, and what its loss is a mean over."""
+
+    micros: Sequence[Sequence[Pack]]
+    denominator: int
 
 
 class Learner:
@@ -30,6 +41,8 @@ class Learner:
         total_updates: Optimiser updates of the whole run, for the schedule.
         accelerator: Places the model and runs backward; decides the compute type.
         reference: The frozen reference policy; needed exactly when `config.kl_coef` is above 0.
+        correct: How the difference between sampler and learner is corrected; by default as `config.correction` says,
+            `auto` being off.
     """
 
     def __init__(
@@ -39,8 +52,10 @@ class Learner:
         total_updates: int,
         accelerator: Accelerator,
         reference: Any | None = None,
+        correct: Level | None = None,
     ) -> None:
         self.config = config
+        self.correct = correct or resolve_correction(config, engine=False)
         self.accelerator = accelerator
         self.reference = reference.eval().requires_grad_(False) if reference is not None else None
         optimizer = torch.optim.AdamW(
@@ -66,49 +81,93 @@ class Learner:
         Returns:
             Means over the updates of the step: loss, grad_norm, lr; and over the tokens that had a gradient, where
             there were any: entropy (nats), clip_fraction, kl (nats, to the reference), old_kl (nats, to the policy
-            that sampled).
+            that sampled), and what `Mismatch.metrics` says of sampler and learner. That is measured with the weights
+            that the step began with: without a correction it leaves out the tokens of later updates.
 
         Raises:
             Diverged: The gradient is not finite.
         """
         self.model.eval()  # dropout would make the ratio to the policy that sampled a matter of chance
-        updates = [part for part in split(groups, self.config.updates_per_step) if any(part)]
-        stats = [self._update(part, temperature) for part in updates]
-        return {
+        plans = [self._plan(part, temperature) for part in split(groups, self.config.updates_per_step) if any(part)]
+        first = next((i for i, plan in enumerate(plans) if plan.micros), 0)  # the first that moves the weights
+        old = {}
+        if self.correct != "off":
+            old = {i: self._old(plan, temperature) for i, plan in enumerate(plans) if i > first}
+        mismatch = Mismatch()
+        stats = []
+        for i, plan in enumerate(plans):
+            stats.append(self._update(plan, temperature, mismatch, i > first, old.pop(i, None)))
+        means = {
             name: statistics.fmean(s[name] for s in stats if name in s)
             for name in dict.fromkeys(n for s in stats for n in s)
         }
+        return means | mismatch.metrics(self.correct != "off")
 
-    def _update(self, groups: Sequence[Sequence[Row]], temperature: float) -> dict[str, float]:
-        config = self.config
+    def _plan(self, groups: Sequence[Sequence[Row]], temperature: float) -> Plan:
         lengths = [row.written for group in groups for row in group]
-        denominator = sum(lengths) if config.aggregate == "token" else len(lengths)
-
-        def weight(row: Row) -> float:
-            return token_weight(row.written, config.aggregate, denominator)
-
+        denominator = sum(lengths) if self.config.aggregate == "token" else len(lengths)
         # A row of advantage 0 has no gradient; it counts in the denominator but needs no forward pass.
         active = [[row for row in group if row.advantage != 0 or self.reference is not None] for group in groups]
         packs = [pack for group in active if group for pack in self._packs(merge(group), temperature)]
+        return Plan(list(micro_batches(packs, self.config.micro_batch_tokens)), denominator)
+
+    def _batch(self, micro: Sequence[Pack], plan: Plan) -> Batch:
+        def weight(row: Row) -> float:
+            return token_weight(row.written, self.config.aggregate, plan.denominator)
+
+        return Batch.of(micro, weight, self.accelerator.device)
+
+    @torch.no_grad()
+    def _old(self, plan: Plan, temperature: float) -> list[Tensor]:
+        """Log-probabilities of the targets under the weights as they are, one [S, K] per micro-batch."""
+        return [self.logprobs(self.model, self._batch(micro, plan), temperature)[0] for micro in plan.micros]
+
+    def _update(
+        self, plan: Plan, temperature: float, mismatch: Mismatch, moved: bool, old: Sequence[Tensor] | None
+    ) -> dict[str, float]:
+        """One optimiser update.
+
+        Args:
+            plan: What to learn from.
+            temperature: The softmax temperature of the log-probabilities.
+            mismatch: Where sampler and learner are compared, as far as π_old is known.
+            moved: Whether the weights are no longer those that the step began with.
+            old: log π_old of the targets, one [S, K] per micro-batch; needed for a correction once they have moved.
+        """
+        config = self.config
         names = ("loss", "entropy", "clip_fraction", "old_kl", *(["kl"] if self.reference is not None else []))
         totals = dict.fromkeys(names, 0.0)
         tokens = 0
-        for micro in micro_batches(packs, config.micro_batch_tokens):
-            batch = Batch.of(micro, weight, self.accelerator.device)
+        for number, micro in enumerate(plan.micros):
+            batch = self._batch(micro, plan)
             logprobs_SK, entropy_SK = self.logprobs(self.model, batch, temperature)
             reference_SK = None
             if self.reference is not None:
                 with torch.no_grad(), self.accelerator.autocast():
                     reference_SK, _ = self.logprobs(self.reference, batch, temperature)
+            old_SK = None if moved else logprobs_SK.detach()
+            if old is not None:
+                old_SK = old[number]
+            start_SK, factor_SK, cut_SK = batch.old_logprobs_SK, None, None
+            if old_SK is not None:
+                if self.correct != "off":
+                    own_SK = batch.counts_SK > 0
+                    cap, mask = config.correction_cap, config.correction_mask
+                    factor_SK, cut_SK = correction(
+                        old_SK, batch.old_logprobs_SK, batch.completions_SK, own_SK, self.correct, cap, mask
+                    )
+                    start_SK = old_SK
+                mismatch.add(old_SK, batch.old_logprobs_SK, batch.counts_SK, cut_SK, batch.fresh_SK)
             result = policy_loss(
                 logprobs_SK,
-                batch.old_logprobs_SK,
+                start_SK,
                 batch.advantages_SK,
                 batch.weights_SK,
                 config.clip_low,
                 config.clip_high,
                 reference_SK,
                 config.kl_coef,
+                factor_SK,
             )
             self.accelerator.backward(result.loss)
             tokens += int(batch.counts_SK.sum())
@@ -141,6 +200,14 @@ class Learner:
             use_cache=False,
         )
         return logprobs_and_entropy(output.logits, batch.targets_SK, temperature)
+
+    def logprobs_of(self, ids: Sequence[int], temperature: float = 1.0) -> list[float]:
+        """log π(ids[i]) given what precedes it, for i from 1 on, computed as for an update."""
+        return logprobs_of(self.model, ids, temperature)
+
+    def weights(self) -> Iterator[tuple[str, Tensor]]:
+        """The policy's tensors as a Hugging Face checkpoint names them; see `named_weights`."""
+        return named_weights(self.policy)
 
     def _packs(self, rows: Pack, temperature: float) -> Iterator[Pack]:
         """How to compute the completions of one prompt: together where that is cheaper and this model can."""
@@ -191,6 +258,18 @@ class Learner:
         own = {"lr": lr, "initial_lr": config.lr, "betas": (config.beta1, config.beta2)}
         for group in self.optimizer.param_groups:
             group.update(own, weight_decay=config.weight_decay)
+
+
+@torch.no_grad()
+def logprobs_of(model: Any, ids: Sequence[int], temperature: float = 1.0) -> list[float]:
+    """log π(ids[i]) given what precedes it, for i from 1 on, under the softmax at `temperature`."""
+    if len(ids) < 2:
+        return []
+    model.eval()
+    row = Row((ids[0],), tuple(ids[1:]), (0.0,) * (len(ids) - 1), 0.0)
+    batch = Batch.of([[(row, 1)]], lambda row: 1.0, next(model.parameters()).device)
+    found: list[float] = Learner.logprobs(model, batch, temperature)[0][0].tolist()
+    return found
 
 
 def lr_factor(update: int, warmup: int, total: int, schedule: Literal["constant", "linear", "cosine"]) -> float:

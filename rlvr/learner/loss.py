@@ -48,23 +48,27 @@ def policy_loss(
     clip_high: float,
     reference_logprobs_RT: Tensor | None = None,
     kl_coef: float = 0.0,
+    correction_RT: Tensor | None = None,
 ) -> PolicyLoss:
     """The clipped policy gradient loss of GRPO and DAPO.
 
-    `-sum_t w_t min(ρ_t A, clip(ρ_t, 1 - clip_low, 1 + clip_high) A) + kl_coef sum_t w_t kl_t`, with
+    `sum_t w_t c_t (-min(ρ_t A, clip(ρ_t, 1 - clip_low, 1 + clip_high) A) + kl_coef kl_t)`, with
     `ρ_t = π(t) / π_old(t)` (Schulman et al. 2017, arXiv:1707.06347, eq. 7; unequal clip bounds from DAPO,
     arXiv:2503.14476, eq. 10). `kl_t = exp(d) - d - 1`, `d = log π_ref(t) - log π(t)`, is the k3 estimator of
-    Schulman, "Approximating KL Divergence" (2020), used by GRPO (arXiv:2402.03300, eq. 4).
+    Schulman, "Approximating KL Divergence" (2020), used by GRPO (arXiv:2402.03300, eq. 4). `c_t` is 1 without a
+    correction; both terms are means over what the sampler drew, so both are weighed.
 
     Args:
         logprobs_RT: log π of each sampled token under the policy being updated [R, T].
-        old_logprobs_RT: The same under the policy that sampled [R, T].
+        old_logprobs_RT: The same under the policy that sampled; with a correction, under the learner's policy at the
+            start of the step [R, T].
         advantages_RT: The advantage of each token's completion [R, T].
         weights_RT: From `token_weight` [R, T]; 0 on padding.
         clip_low: Lower clip distance, in [0, 1].
         clip_high: Upper clip distance, at least 0.
         reference_logprobs_RT: log π_ref of each token [R, T]; only with `kl_coef` above 0.
         kl_coef: Weight of the KL term.
+        correction_RT: Importance weights c_t, constants [R, T]; see `rlvr.learner.correction`.
     """
     mask_RT = weights_RT > 0
     # Padding may hold anything, so it is zeroed before exp(), not after.
@@ -77,6 +81,8 @@ def policy_loss(
         log_ratio_RT = torch.where(mask_RT, reference_logprobs_RT - logprobs_RT, 0.0)
         kl_RT = log_ratio_RT.exp() - log_ratio_RT - 1
         per_token_RT = per_token_RT + kl_coef * kl_RT
+    if correction_RT is not None:
+        per_token_RT = per_token_RT * correction_RT
     loss = torch.where(mask_RT, per_token_RT * weights_RT, 0.0).sum()
     return PolicyLoss(loss, (clipped_RT < plain_RT) & mask_RT, kl_RT.detach())
 

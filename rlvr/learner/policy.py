@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import copy
 import importlib.resources
 import os
 from collections.abc import Iterator
@@ -10,7 +11,9 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
 from transformers import AutoModelForCausalLM, AutoTokenizer
+from transformers.core_model_loading import revert_weight_conversion
 from transformers.utils import logging
 
 from rlvr.errors import ConfigError, MissingDependencyError
@@ -109,6 +112,76 @@ def save_policy(model: Any, tokenizer: Any, folder: str | os.PathLike[str]) -> N
     with bars(False):
         model.save_pretrained(folder)
         tokenizer.save_pretrained(folder)
+
+
+def named_weights(model: Any) -> Iterator[tuple[str, Tensor]]:
+    """The tensors that `save_policy` would write, under the names it would give them, in the type they are kept in.
+
+    Tied tensors come once. They are the model's own, detached, not copies, so use them before the next update; only
+    those of a layer with an adapter (PEFT) are copies, with the adapter merged in, and the model stays as it is.
+
+    Raises:
+        ConfigError: An adapter cannot be merged.
+    """
+    model = model.get_base_model() if hasattr(model, "get_base_model") else model
+    with torch.no_grad():
+        state = merged_state(model)
+        for alias, source in model.all_tied_weights_keys.items():
+            if alias in state and source in state and same_memory(state[alias], state[source]):
+                del state[alias]
+        for name in model._keys_to_ignore_on_save or ():
+            state.pop(name, None)
+        state = revert_weight_conversion(model, state)
+    while state:  # a merged copy lives no longer than it has to
+        name = next(iter(state))
+        yield name, state.pop(name).detach().contiguous()
+
+
+def same_memory(a: Tensor, b: Tensor) -> bool:
+    return a.data_ptr() == b.data_ptr() and a.shape == b.shape
+
+
+def merged_state(model: Any) -> dict[str, Tensor]:
+    """`model.state_dict()` as it would be had its adapters (PEFT) been merged and taken away.
+
+    Raises:
+        ConfigError: An adapter cannot be merged.
+    """
+    state: dict[str, Tensor] = model.state_dict()
+    for name, module in model.named_modules():
+        if hasattr(module, "get_base_layer"):
+            own = adapted(name, module).state_dict()
+        elif hasattr(module, "original_module"):  # PEFT's name for a module that is trained as a whole
+            own = trained(name, module).state_dict()
+        else:
+            continue
+        kept = {key: tensor for key, tensor in state.items() if not key.startswith(f"{name}.")}
+        state = kept | {f"{name}.{key}": tensor for key, tensor in own.items()}
+    return state
+
+
+def adapted(name: str, layer: Any) -> Any:
+    """A layer with its active adapters merged in: a copy, unless there is nothing to merge."""
+    if layer.merged or layer.disable_adapters:
+        return layer.get_base_layer()
+    layer = copy.deepcopy(layer)
+    try:
+        layer.merge()
+    except (AttributeError, NotImplementedError, ValueError) as error:
+        raise ConfigError(
+            f"the adapter of `{name}` cannot be merged into its layer: {error}",
+            "take LoRA, or train without an adapter",
+        ) from error
+    return layer.get_base_layer()
+
+
+def trained(name: str, wrapper: Any) -> Any:
+    """What a wrapper computes with at the moment: the module that was trained, or the one before."""
+    if wrapper.disable_adapters or not wrapper.active_adapters:
+        return wrapper.original_module
+    if not hasattr(wrapper, "modules_to_save"):
+        raise ConfigError(f"`{name}` cannot be merged", "train it as a whole (PEFT's `modules_to_save`)")
+    return wrapper.modules_to_save[wrapper.active_adapters[0]]
 
 
 @contextlib.contextmanager
