@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import importlib.util
 import random
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
@@ -15,18 +16,23 @@ from accelerate import Accelerator
 from accelerate.state import AcceleratorState
 from accelerate.utils import set_seed
 
-from rlvr.config import SandboxConfig, ScorerConfig, TrainConfig
+from rlvr.config import SamplerConfig, SandboxConfig, ScorerConfig, TrainConfig, engine_options
 from rlvr.errors import ConfigError, DataError
 from rlvr.learner import checkpoint
 from rlvr.learner.batch import Batch
+from rlvr.learner.correction import resolve_correction
 from rlvr.learner.learner import Learner
-from rlvr.learner.policy import choose_device, load_policy, save_policy
+from rlvr.learner.policy import choose_device, load_policy, model_path, save_policy
 from rlvr.preflight import preflight
 from rlvr.registry import ShaperSpec, registry
 from rlvr.rollout import Row, State
 from rlvr.runlog import Run
+from rlvr.sampler.engine import PROBE_TOKENS, Engine, EngineSampler, Weights
 from rlvr.sampler.prompts import encode_prompt, encode_reply
-from rlvr.sampler.transformers import TransformersSampler
+from rlvr.sampler.transformers import TransformersSampler, end_tokens
+from rlvr.sampler.vllm_engine import ColocatedEngine
+from rlvr.sampler.vllm_server import ServerEngine
+from rlvr.sampler.weights import facts
 from rlvr.samples import samples
 from rlvr.scoring import Scorer
 from rlvr.shaping import configured
@@ -85,8 +91,12 @@ class Parts:
         save_policy(self.learner.policy, self.tokenizer, folder)
 
 
-def assemble(config: TrainConfig) -> Parts:
+def assemble(config: TrainConfig, log: Path | None = None) -> Parts:
     """Loads and connects everything, cheapest first, so that a mistake shows before a model is loaded.
+
+    Args:
+        config: Of the run.
+        log: The file for what vLLM prints.
 
     Raises:
         RunStopped: The task's verifier does not pass its pre-flight.
@@ -116,18 +126,31 @@ def assemble(config: TrainConfig) -> Parts:
         model, tokenizer = load_policy(config.model, device)
         reference = load_policy(config.model, device)[0] if config.learner.kl_coef else None
         updates = config.steps * config.learner.updates_per_step
-        learner = Learner(model, config.learner, updates, accelerator, reference)
-        check_prompts(tokenizer, model, task, [*train_samples, *test_samples], config.sampler.max_tokens)
-        sampler = TransformersSampler(learner.model, tokenizer, config.sampler.batch_size)
-        check_sampler(sampler, encode_prompt(tokenizer, train_samples[0], task))
+        backend = choose_backend(config.sampler, device)
+        correction = resolve_correction(config.learner, engine=backend != "transformers")
+        learner = Learner(model, config.learner, updates, accelerator, reference, correction)
+        every = [*train_samples, *test_samples]
+        longest = check_prompts(tokenizer, model, task, every, config.sampler.max_tokens)
+        prompt = encode_prompt(tokenizer, train_samples[0], task)
+        sampler: Sampler
+        if backend == "transformers":
+            sampler = TransformersSampler(learner.model, tokenizer, config.sampler.batch_size)
+            check_sampler(sampler, prompt)
+        else:
+            sampler = engine_sampler(
+                config, backend, learner.policy, tokenizer, learner.weights, learner.logprobs_of, prompt, longest, log
+            )
     except BaseException:
         scorer.close()
         raise
     return Parts(config, task, tokenizer, sampler, scorer, shaper, learner, train_samples, test_samples)
 
 
-def check_prompts(tokenizer: Any, model: Any, task: Task, samples: Sequence[Sample], max_tokens: int) -> None:
+def check_prompts(tokenizer: Any, model: Any, task: Task, samples: Sequence[Sample], max_tokens: int) -> int:
     """Encodes every prompt once, and a reply, so that one that cannot be used stops a run before its first step.
+
+    Returns:
+        The tokens of the longest prompt.
 
     Raises:
         DataError: A prompt is empty, or leaves no room for a completion; names the sample.
@@ -136,14 +159,17 @@ def check_prompts(tokenizer: Any, model: Any, task: Task, samples: Sequence[Samp
     if task.turns > 1:
         encode_reply(tokenizer, "reply", Completion(""))
     context = getattr(model.config, "max_position_embeddings", None)
+    longest = 0
     for sample in samples:
         length = len(encode_prompt(tokenizer, sample, task))
+        longest = max(longest, length)
         if context and length + max_tokens > context:
             raise DataError(
                 f"the prompt of sample `{sample.id}` has {length} tokens; with `sampler.max_tokens` {max_tokens} "
                 f"that is more than the model's context of {context}",
                 f"lower `--sampler.max-tokens` to {context - length}" if length < context else "shorten or drop it",
             )
+    return longest
 
 
 def check_sampler(sampler: TransformersSampler, prompt: Sequence[int]) -> None:
@@ -170,6 +196,85 @@ def check_sampler(sampler: TransformersSampler, prompt: Sequence[int]) -> None:
             f"the model `{name}` cannot be sampled in groups: log-probabilities are off by {apart:.2g}",
             "its cache cannot be divided; take another architecture",
         )
+
+
+def choose_backend(sampler: SamplerConfig, device: torch.device) -> str:
+    """What samples: as configured, or by what is there.
+
+    Raises:
+        ConfigError: To run ahead of learning takes vLLM, which is not what samples.
+    """
+    if sampler.backend != "auto":
+        return sampler.backend
+    if sampler.url:
+        return "vllm-server"
+    if device.type == "cuda" and importlib.util.find_spec("vllm"):
+        return "vllm"
+    if sampler.staleness:
+        raise ConfigError(
+            f"`sampler.staleness` {sampler.staleness} needs vLLM, but transformers samples here",
+            "`--sampler vllm`, or servers with `--sampler.url`",
+        )
+    return "transformers"
+
+
+def engine_sampler(
+    config: TrainConfig,
+    backend: str,
+    model: Any,
+    tokenizer: Any,
+    weights: Weights,
+    logprobs: Callable[[Sequence[int], float], Sequence[float]],
+    prompt: Sequence[int],
+    longest: int,
+    log: Path | None,
+) -> EngineSampler:
+    """A sampler over vLLM, which its first sync starts.
+
+    Args:
+        config: Of the run.
+        backend: `vllm` or `vllm-server`.
+        model: The policy.
+        tokenizer: Its tokenizer.
+        weights: The policy's weights.
+        logprobs: The learner's log-probabilities, for the probe.
+        prompt: What the probe begins with.
+        longest: Tokens of the longest prompt.
+        log: The file for what vLLM prints.
+
+    Raises:
+        ConfigError: A setting that it does not take.
+    """
+    own, device = config.sampler, model.device
+    dtype = "bfloat16" if precision(config.learner.dtype, device) == "bf16" else "float32"
+    needed = max(longest + own.max_tokens, len(prompt) + PROBE_TOKENS + 1)
+    text = model.config.get_text_config()
+    engine: Engine
+    if backend == "vllm":
+        engine = ColocatedEngine(
+            model_path(config.model),
+            device=str(device),
+            dtype=dtype,
+            context=own.context or min(needed, getattr(text, "max_position_embeddings", None) or needed),
+            at_once=own.batch_size,
+            seeded=own.seeded,
+            memory=own.memory,
+            sync=own.sync,
+            options=engine_options(own.options),
+            seed=config.seed % 2**31,
+            raw_logprobs=own.temperature == 1,
+            rests=own.staleness == 0,
+            log=log,
+        )
+    else:
+        engine = ServerEngine(
+            own.url, facts=facts(model.config), sync=own.sync, seeded=own.seeded, patience=own.patience, dtype=dtype
+        )
+    tolerance = own.tolerance or (0.1 if dtype == "bfloat16" else 1e-3 if device.type == "cpu" else 1e-2)
+    params = SamplingParams(own.max_tokens, own.temperature, own.top_p)
+    ends = end_tokens(model, tokenizer)
+    tools = (engine, tokenizer, ends, weights, logprobs, prompt, params, tolerance)
+    return EngineSampler(*tools, needed=longest + own.max_tokens, rests=own.staleness == 0)
 
 
 def held_out(task: Task, limit: int) -> list[Sample]:

@@ -12,6 +12,7 @@ import math
 import os
 import tomllib
 import typing
+import urllib.parse
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, fields, is_dataclass
 from pathlib import Path
@@ -34,6 +35,12 @@ def setting(default: Any, help: str, *, low: float | None = None, high: float | 
 class SamplerConfig:
     """How groups of completions are sampled."""
 
+    backend: Literal["auto", "transformers", "vllm", "vllm-server"] = setting(
+        "auto",
+        "What samples: vLLM beside the learner, `vllm serve` at `sampler.url`, or transformers. auto is vLLM on a GPU "
+        "where it is installed, servers where a URL is given, else transformers.",
+    )
+    url: tuple[str, ...] = setting((), "Address of a `vllm serve`, such as `http://host:8000`.")
     group_size: int = setting(8, "Completions per prompt.", low=2)
     prompts_per_step: int = setting(32, "Groups that one step learns from.", low=1)
     max_tokens: int = setting(256, "Tokens after which a completion is cut.", low=1)
@@ -42,6 +49,22 @@ class SamplerConfig:
     batch_size: int = setting(512, "Rows that are decoded together at most.", low=1)
     dynamic: bool = setting(True, "Refill groups whose valid rewards do not vary with fresh prompts (DAPO).")
     max_rounds: int = setting(4, "Rounds of sampling in one step at most, the first included.", low=1)
+    staleness: int = setting(
+        0, "Steps that sampling may run ahead of learning (vLLM only); older groups are dropped.", low=0
+    )
+    context: int = setting(
+        0, "Tokens of prompt and completion that vLLM makes room for; 0 is what the task's prompts need.", low=0
+    )
+    memory: float = setting(0.0, "Share of the device's memory for vLLM beside the learner; 0 chooses.", low=0, high=1)
+    sync: Literal["auto", "ipc", "files", "http"] = setting(
+        "auto", "How weights reach vLLM: GPU memory that is shared, files on a common disk, or through the connection."
+    )
+    tolerance: float = setting(
+        0.0, "Mean distance of log-probabilities after a sync above which a run stops; 0 is by the compute type.", low=0
+    )
+    patience: float = setting(600.0, "Seconds to wait for a vLLM server to come back when none answers.", low=0)
+    seeded: bool = setting(True, "Give vLLM a seed for every completion, so that runs repeat; slower on a GPU.")
+    options: tuple[str, ...] = setting((), "An engine argument of vLLM as NAME=VALUE, such as `enforce_eager=true`.")
 
 
 @dataclass(frozen=True)
@@ -110,6 +133,13 @@ class LearnerConfig:
     )
     scale: Literal["std", "none"] = setting("std", "Divide a group's advantages by its deviation, or not.")
     kl_coef: float = setting(0.0, "Weight of the KL to the frozen reference; 0 loads no reference.", low=0)
+    correction: Literal["auto", "off", "token", "sequence"] = setting(
+        "auto",
+        "Weigh by how likely the learner finds what was sampled, over how likely the sampler did: each token by "
+        "itself, or whole completions. auto is token with vLLM, else off.",
+    )
+    correction_cap: float = setting(2.0, "Weight above which the correction is cut.", low=1)
+    correction_mask: bool = setting(False, "Leave out what lies above the cap instead of cutting its weight.")
     dtype: Literal["auto", "float32", "bfloat16"] = setting(
         "auto", "Compute type; auto is bfloat16 where the GPU has it."
     )
@@ -260,6 +290,59 @@ def check(config: TrainConfig) -> None:
             f"{config.sampler.prompts_per_step} groups of a step",
             "an update takes whole groups; lower one or raise `sampler.prompts_per_step`",
         )
+
+    check_sampling(config.sampler)
+
+
+def check_sampling(sampler: SamplerConfig) -> None:
+    """Refuses ways to sample that do not go together."""
+    engine = sampler.backend in ("vllm", "vllm-server") or bool(sampler.url)
+    if sampler.backend == "vllm-server" and not sampler.url:
+        raise ConfigError(
+            "`sampler.backend` is `vllm-server`, but there is no `sampler.url`",
+            "give the address of a `vllm serve`: `--sampler.url http://host:8000`",
+        )
+    if sampler.url and sampler.backend not in ("auto", "vllm-server"):
+        raise ConfigError(
+            f"`sampler.url` does not go with `sampler.backend` `{sampler.backend}`", "servers need `vllm-server`"
+        )
+    for url in sampler.url:
+        parts = urllib.parse.urlsplit(url)
+        if parts.scheme not in ("http", "https") or not parts.hostname:
+            raise ConfigError(f"`sampler.url` is `{url}`, which is no address", "give one such as `http://host:8000`")
+    if sampler.staleness and sampler.backend == "transformers":
+        raise ConfigError(
+            f"`sampler.staleness` {sampler.staleness} does not go with `sampler.backend` `transformers`",
+            "it samples from the very weights that are being learned; take `--sampler vllm`, or 0",
+        )
+    if engine and sampler.temperature != 1 and sampler.top_p < 1:
+        raise ConfigError(
+            f"with vLLM, `sampler.temperature` {sampler.temperature:g} does not go with `sampler.top_p` "
+            f"{sampler.top_p:g}",
+            "it cannot report log-probabilities of the whole distribution then; set one of the two to 1",
+        )
+    engine_options(sampler.options)
+
+
+def engine_options(options: Iterable[str]) -> dict[str, Any]:
+    """`sampler.options` as keyword arguments; values are JSON where they can be, else text.
+
+    Raises:
+        ConfigError: One is not NAME=VALUE.
+    """
+    found = {}
+    for option in options:
+        name, sign, text = option.partition("=")
+        name = name.strip().lstrip("-").replace("-", "_")
+        if not sign or not name.isidentifier():
+            raise ConfigError(
+                f"`sampler.options` has `{option}`, which is not NAME=VALUE", "such as `enforce_eager=true`"
+            )
+        try:
+            found[name] = json.loads(text)
+        except ValueError:
+            found[name] = text
+    return found
 
 
 def warnings(config: TrainConfig) -> list[str]:

@@ -1,4 +1,4 @@
-"""The loop: sample, verify, shape, advantage, update, log. Start reading here.
+"""The loop: sample, verify, shape, advantage, update, sync, log. Start reading here.
 
 One step, for P prompts with a group of G completions each:
 
@@ -10,41 +10,45 @@ One step, for P prompts with a group of G completions each:
                    circles
     4. advantage   A_i = (r_i - mean r) / std r over the *valid* rows of a group; missing rows get none
     5. update      maximise  sum_t w_t min(ρ_t A, clip(ρ_t, 1 - ε_low, 1 + ε_high) A),  ρ_t = π(y_t) / π_old(y_t)
-    6. log         every completion with its verdict and reason, and the step's metrics
+    6. sync        the sampler takes the new weights, and proves that it has them
+    7. log         every completion with its verdict and reason, and the step's metrics
 
 This is GRPO (Shao et al. 2024, arXiv:2402.03300) without its KL term unless asked for, and with DAPO's parts (Yu et
 al. 2025, arXiv:2503.14476) by default: clip-higher, a token-level loss, dynamic sampling and soft overlong
 punishment. π_old is the sampler's own log-probability, so no forward pass is spent on it. Left out on purpose: a
 value network and a learned reward model. The reward is checked, so the group's mean is baseline enough.
 
-Everything random in a step follows from (seed, step, round), so a resumed run samples what the unbroken one would.
+Everything random in a step follows from its seed, so a resumed run samples what the unbroken one would (with vLLM up
+to what the make-up of a batch does to rounding). With `--staleness N`, 1 to 4 are done for up to N steps to come while
+one is learned from (`rlvr.ahead`).
 """
 
 from __future__ import annotations
 
+import contextlib
 import math
 import time
 from collections import Counter
 from collections.abc import Sequence
-from concurrent.futures import Future
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from rlvr.accuracy import Evaluation
 from rlvr.advantage import group_advantages
+from rlvr.ahead import Ahead
 from rlvr.assembly import Parts, assemble, derive_seed
 from rlvr.config import Resolved, flatten, warnings
 from rlvr.errors import RunStopped
 from rlvr.evaluation import measure
+from rlvr.flow import Closed, Flow, open_flow
 from rlvr.interrupt import Interrupt, Interrupted
 from rlvr.progress import Progress
 from rlvr.rollout import Group, State, StepBatch
 from rlvr.runlog import Run, RunLog, new_path
-from rlvr.sampler.prompts import encode_prompt
 from rlvr.settings import resolve_run
 from rlvr.shaping import by_difficulty, outcome, pass_rate, reward
-from rlvr.transcripts import sample_and_submit
-from rlvr.types import Completion, Sample, SamplingParams, Verdict
+from rlvr.types import SamplingParams
 
 IDLE_STEPS = 10  # steps in a row with nothing to learn from after which a run stops
 
@@ -63,7 +67,7 @@ def train(config: Resolved | None = None, *, resume: str | Path | None = None, *
     """
     resolved = config or resolve_run(flatten(settings), resume=resume)
     path = Path(resume or resolved.config.out or new_path(resolved.config.task))
-    with RunLog(path, resuming=resume is not None) as log, assemble(resolved.config) as parts:
+    with RunLog(path, resuming=resume is not None) as log, assemble(resolved.config, path / "vllm.log") as parts:
         state = parts.restore(path) if resume else State()
         log.begin(
             resolved.toml(),
@@ -84,39 +88,46 @@ def run_steps(parts: Parts, state: State, log: RunLog, progress: Progress, inter
     def save() -> None:
         log.checkpoint(state.step, parts.checkpoint_writer(state), config.keep_checkpoints)
 
-    whole = True  # whether weights and `state` agree, so that a checkpoint can be written
+    whole = False  # whether weights and `state` agree, and are worth a checkpoint
     try:
+        parts.sampler.sync(state.step)
+        whole = True
         before = Run(log.path).before or measure_now(parts, interrupt)
         log.result(before=before)
         progress.begin(state.step, before)
         idle = 0
-        while state.step < config.steps:
-            began = time.monotonic()
-            batch = collect(parts, state, interrupt)
-            log.rollouts(batch.records())
-            check_missing(batch.sampled, config.scorer.missing_limit)
-            idle = check_idle(batch, idle)
+        with Ahead(partial(collect, parts), config.sampler.staleness, config.steps, interrupt) as ahead:
+            while state.step < config.steps:
+                began = time.monotonic()
+                batch = ahead.take(state)
+                log.rollouts(batch.records())
+                check_missing(batch.sampled, config.scorer.missing_limit)
+                idle = check_idle(batch, idle)
 
-            collected, whole = time.monotonic(), False
-            learned = parts.learner.update([group.rows() for group in batch.groups], config.sampler.temperature)
-            ended, state, whole = time.monotonic(), batch.next_state, True
+                collected, whole = time.monotonic(), False
+                parts.sampler.rest()
+                rows = [group.rows(state.step) for group in batch.groups]
+                learned = parts.learner.update(rows, config.sampler.temperature)
+                ended, state, whole = time.monotonic(), batch.next_state, True
 
-            metrics = batch.metrics() | learned | {"time/update": ended - collected, "time/step": ended - began}
-            try:
-                if config.eval.every and state.step % config.eval.every == 0:
-                    metrics["accuracy"] = measure_now(parts, interrupt).accuracy
-            finally:
-                log.metrics(metrics)
-            progress.step(metrics)
-            if config.save_every and state.step % config.save_every == 0 and state.step < config.steps:
-                save()
+                metrics = batch.metrics() | learned | {"time/update": ended - collected}
+                try:
+                    metrics |= parts.sampler.sync(state.step)
+                    metrics["time/step"] = time.monotonic() - began
+                    if config.eval.every and state.step % config.eval.every == 0:
+                        metrics["accuracy"] = measure_now(parts, interrupt).accuracy
+                finally:
+                    log.metrics(metrics)
+                progress.step(metrics)
+                if config.save_every and state.step % config.save_every == 0 and state.step < config.steps:
+                    save()
         save()
         log.folder("final", parts.save_model)
         after = measure_now(parts, interrupt)
     except Exception as stop:
         if whole:
             save()
-        progress.stopped(state.step)
+        progress.stopped(state.step, whole)
         if isinstance(stop, Interrupted):
             raise KeyboardInterrupt from None
         raise
@@ -134,66 +145,81 @@ def measure_now(parts: Parts, interrupt: Interrupt | None = None) -> Evaluation:
 
 
 def collect(parts: Parts, state: State, interrupt: Interrupt) -> StepBatch:
-    """Samples and verifies until there are enough groups to learn from, or the rounds are used up.
+    """Samples and verifies until there are enough groups to learn from, or the step's prompts are used up.
 
     With dynamic sampling a group counts only when its valid rewards vary; missing groups are made up for with
     fresh prompts, and groups beyond the step's number are carried to the next one.
     """
     config = parts.config
     wanted, dynamic = config.sampler.prompts_per_step, config.sampler.dynamic
-    groups: list[Group] = list(state.surplus)
+    kept = [group for group in state.surplus if state.step - group.version <= max(config.sampler.staleness, 1)]
+    dropped = len(state.surplus) - len(kept)
+    found: list[Group] = []
     sampled: list[Group] = []
-    position, rounds = state.position, 0
-    timing = {"time/sample": 0.0, "time/verify_wait": 0.0}
-    while len(groups) < wanted and rounds < (config.sampler.max_rounds if dynamic else 1):
-        share = sum(g.informative for g in sampled) / len(sampled) if sampled else 1.0
-        ask = min(wanted, math.ceil((wanted - len(groups)) / max(share, 0.25)))
-        samples = parts.prompts(position, ask)
-        seed = derive_seed(config.seed, state.step, rounds)
-        fresh = sample_and_verify(parts, samples, seed, interrupt, timing)
-        sampled += fresh
-        groups += [g for g in fresh if g.informative] if dynamic else fresh
-        position, rounds = position + ask, rounds + 1
+    position = state.position
+    with contextlib.closing(step_flow(parts, state.step, interrupt)) as flow:
+        while True:
+            missing = wanted - len(kept) - len(found)
+            if ask := refill(missing, sampled, flow.open, wanted, flow.room()):
+                flow.ask(parts.prompts(position, ask), position)
+                position += ask
+            if not flow.open:
+                break
+            for closed in flow.closed():
+                group = reward_group(parts, closed)
+                sampled.append(group)
+                if group.informative or not dynamic:
+                    found.append(group)
+    groups = [*kept, *sorted(found, key=lambda group: group.number)]  # whichever closed first
     next_state = State(state.step + 1, position, tuple(groups[wanted : 2 * wanted]))
-    return StepBatch(tuple(groups[:wanted]), tuple(sampled), next_state, rounds, timing)
+    sampled.sort(key=lambda group: group.number)
+    rounds = math.ceil((position - state.position) / wanted)
+    return StepBatch(tuple(groups[:wanted]), tuple(sampled), next_state, rounds, flow.meter.timing(), dropped)
 
 
-def sample_and_verify(
-    parts: Parts, samples: Sequence[Sample], seed: int, interrupt: Interrupt, timing: dict[str, float]
-) -> list[Group]:
-    """One group per sample. A completion is verified the moment it ends, while the others are still written."""
-    config, task, sampler = parts.config, parts.task, parts.config.sampler
-    params = SamplingParams(sampler.max_tokens, sampler.temperature, sampler.top_p, seed)
-    prompts = [encode_prompt(parts.tokenizer, sample, task) for sample in samples]
-    pending: list[list[tuple[Completion, Future[Verdict]]]] = [[] for _ in samples]
-    started = time.monotonic()
-    tools = (params, parts.tokenizer, parts.sampler, parts.scorer)
-    for index, completion, verdict in sample_and_submit(task, samples, prompts, sampler.group_size, *tools):
-        pending[index].append((completion, verdict))
-        interrupt.check()
-    sampled = time.monotonic()
-    groups = []
-    for sample, prompt, group in zip(samples, prompts, pending, strict=True):
-        if task.turns > 1:  # which of them ended first was a matter of how fast they were answered
-            group.sort(key=lambda pair: pair[0].token_ids)
-        verdicts = tuple(future.result() for _, future in group)
-        completions = tuple(completion for completion, _ in group)
-        outcomes = [
-            outcome(verdict, completion, parts.shaper, config.reward)
-            for verdict, completion in zip(verdicts, completions, strict=True)
-        ]
-        rewards = [
-            None if value is None else reward(verdict, completion, parts.shaper, config.reward, sampler.max_tokens)
-            for value, verdict, completion in zip(outcomes, verdicts, completions, strict=True)
-        ]
-        advantages = group_advantages(rewards, config.learner.scale)
-        advantages = by_difficulty(advantages, pass_rate(verdicts, rewards), config.reward.difficulty)
-        columns = (completions, verdicts, tuple(outcomes), tuple(rewards), tuple(advantages))
-        groups.append(Group(sample, tuple(prompt), *columns))
-        interrupt.check()
-    timing["time/sample"] += sampled - started
-    timing["time/verify_wait"] += time.monotonic() - sampled
-    return groups
+def step_flow(parts: Parts, step: int, interrupt: Interrupt) -> Flow:
+    """Nothing under way yet; how to sample is the config's, seeds are the step's."""
+    config, sampler = parts.config, parts.config.sampler
+    return open_flow(
+        parts.task,
+        parts.tokenizer,
+        parts.sampler,
+        parts.scorer,
+        sampler.group_size,
+        SamplingParams(sampler.max_tokens, sampler.temperature, sampler.top_p),
+        seed=partial(derive_seed, config.seed, step),
+        wanted=sampler.prompts_per_step,
+        rounds=sampler.max_rounds if sampler.dynamic else 1,
+        interrupt=interrupt,
+    )
+
+
+def refill(missing: int, sampled: Sequence[Group], under_way: int, wanted: int, room: int) -> int:
+    """How many prompts to ask for, so that about `missing` more groups teach something.
+
+    The share of groups that do is the step's own. While groups are under way, few have closed and that share says
+    little, so it counts beside a step's worth of groups that all did; at the end it counts alone.
+    """
+    believed = wanted if under_way else 0
+    seen = len(sampled) + believed
+    share = (sum(group.informative for group in sampled) + believed) / seen if seen else 1.0
+    short = missing - share * under_way
+    return max(0, min(wanted, room, math.ceil(short / max(share, 0.25) - 1e-9)))
+
+
+def reward_group(parts: Parts, closed: Closed) -> Group:
+    """Verdicts become outcomes, rewards and advantages."""
+    config, limit = parts.config, parts.config.sampler.max_tokens
+    pairs = list(zip(closed.verdicts, closed.completions, strict=True))
+    outcomes = [outcome(verdict, completion, parts.shaper, config.reward) for verdict, completion in pairs]
+    rewards = [
+        None if value is None else reward(verdict, completion, parts.shaper, config.reward, limit)
+        for value, (verdict, completion) in zip(outcomes, pairs, strict=True)
+    ]
+    advantages = group_advantages(rewards, config.learner.scale)
+    advantages = by_difficulty(advantages, pass_rate(closed.verdicts, rewards), config.reward.difficulty)
+    columns = (closed.completions, closed.verdicts, tuple(outcomes), tuple(rewards), tuple(advantages))
+    return Group(closed.sample, closed.prompt, *columns, number=closed.number)
 
 
 def check_missing(groups: Sequence[Group], limit: float) -> None:

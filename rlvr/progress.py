@@ -64,10 +64,11 @@ class Progress:
             cells = (f"{heading} {cell(metrics, heading)}" for heading in COLUMNS if COLUMNS[heading][0] in metrics)
             self._say("  ".join([done, *cells]))
 
-    def stopped(self, step: int) -> None:
-        """Says that a run ended early and how to go on."""
+    def stopped(self, step: int, saved: bool = True) -> None:
+        """Says that a run ended early, whether a checkpoint was written then, and how to go on."""
         self._end_live()
-        self._say(f"stopped after step {step}; checkpoint written; go on with: rlvr train --resume {self.path}")
+        checkpoint = "checkpoint written; " if saved else ""
+        self._say(f"stopped after step {step}; {checkpoint}go on with: rlvr train --resume {self.path}")
 
     def finish(self, before: Evaluation, after: Evaluation) -> None:
         """Says what the run came to."""

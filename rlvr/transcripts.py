@@ -14,7 +14,7 @@ checked before the run. Log-probabilities and ids of the policy's tokens are the
 from __future__ import annotations
 
 import collections
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, replace
 from typing import Any
@@ -25,8 +25,8 @@ from rlvr.scoring import Scorer
 from rlvr.types import Completion, Sample, Sampler, SamplingParams, Task, Turn, Verdict
 
 Ended = tuple[int, Completion, Future[Verdict]]
-Asked = tuple["_Draft", Future[Verdict]]
-Answered = tuple["_Draft", str]
+Asked = tuple["Draft", Future[Verdict]]
+Answered = tuple["Draft", str]
 
 
 def sample_and_submit(
@@ -38,6 +38,7 @@ def sample_and_submit(
     tokenizer: Any,
     sampler: Sampler,
     scorer: Scorer,
+    watch: Callable[[Future[Verdict]], object] = lambda verdict: None,
 ) -> Iterator[Ended]:
     """Yields a completion of a sample the moment it ends, and the verdict on its way.
 
@@ -50,15 +51,17 @@ def sample_and_submit(
         tokenizer: Encodes what the environment says.
         sampler: Writes the policy's turns.
         scorer: Runs the verifier.
+        watch: Told of every verification, replies included, as it begins.
 
     Yields:
         The index into `samples`, which comes `group_size` times, the completion, and its verdict. Where a reply failed,
         that is the verdict: missing data.
     """
 
-    def verify(draft: _Draft) -> Ended:
+    def verify(draft: Draft) -> Ended:
         sample = samples[draft.index]
         verdict = scorer.submit(task.verifier, draft.so_far, sample, task.verifier_options)
+        watch(verdict)
         return draft.index, draft.so_far, verdict
 
     def hear(asked: collections.deque[Asked], answered: list[Answered], wait: bool) -> Iterator[Ended]:
@@ -73,7 +76,7 @@ def sample_and_submit(
             else:
                 answered.append((draft, reply))
 
-    drafts = [_Draft(index, Completion("")) for index in range(len(prompts))]
+    drafts = [Draft(index, Completion("")) for index in range(len(prompts))]
     for turn in range(task.turns):
         rooms = tuple(params.max_tokens - len(draft.so_far.token_ids) for draft in drafts)
         written = sampler.sample(
@@ -89,12 +92,14 @@ def sample_and_submit(
                 yield verify(draft)
                 continue
             sample = samples[draft.index]
-            asked.append((draft, scorer.submit_reply(task.verifier, draft.so_far, sample, task.verifier_options)))
+            reply = scorer.submit_reply(task.verifier, draft.so_far, sample, task.verifier_options)
+            watch(reply)
+            asked.append((draft, reply))
             yield from hear(asked, answered, wait=False)
         yield from hear(asked, answered, wait=True)
         drafts = []
-        for draft, reply in answered:
-            told = draft.told(reply, encode_reply(tokenizer, reply, draft.so_far))
+        for draft, text in answered:
+            told = draft.told(text, encode_reply(tokenizer, text, draft.so_far))
             if len(told.so_far.token_ids) < params.max_tokens:
                 drafts.append(told)
             else:
@@ -104,18 +109,18 @@ def sample_and_submit(
 
 
 @dataclass(frozen=True, slots=True)
-class _Draft:
-    """A completion of sample `index` that may go on."""
+class Draft:
+    """A completion that may go on; `index` is the caller's, as the number of its sample."""
 
     index: int
     so_far: Completion
 
-    def followed_by(self, turn: Completion) -> _Draft:
+    def followed_by(self, turn: Completion) -> Draft:
         """With the policy's next turn. A completion of one turn stays as the sampler made it."""
         before = self.so_far
         if not before.turns:
-            return _Draft(self.index, turn)
-        return _Draft(
+            return Draft(self.index, turn)
+        return Draft(
             self.index,
             Completion(
                 turn.text,
@@ -124,14 +129,15 @@ class _Draft:
                 turn.finish_reason,
                 (*before.turns, Turn("policy", turn.text)),
                 before.foreign,
+                before.version,
             ),
         )
 
-    def told(self, reply: str, ids: Sequence[int]) -> _Draft:
+    def told(self, reply: str, ids: Sequence[int]) -> Draft:
         """With what the environment said, whose tokens are `ids`."""
         before = self.so_far
         start = len(before.token_ids)
-        return _Draft(
+        return Draft(
             self.index,
             Completion(
                 before.text,
@@ -140,9 +146,10 @@ class _Draft:
                 before.finish_reason,
                 (*(before.turns or (Turn("policy", before.text),)), Turn("environment", reply)),
                 (*before.foreign, (start, start + len(ids))),
+                before.version,
             ),
         )
 
-    def cut(self) -> _Draft:
+    def cut(self) -> Draft:
         """Ended for want of room, although the environment would have gone on."""
-        return _Draft(self.index, replace(self.so_far, finish_reason="length"))
+        return Draft(self.index, replace(self.so_far, finish_reason="length"))

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Literal, Protocol, runtime_checkable
 
 if TYPE_CHECKING:
+    from concurrent.futures import Future
     from os import PathLike
     from random import Random
 
@@ -80,6 +81,7 @@ class Completion:
         turns: The whole transcript after the prompt, policy and environment in alternation, the last one the policy's;
             empty where there was a single turn.
         foreign: Runs of `token_ids` that the environment wrote, as `(start, stop)`. They get no gradient.
+        version: Updates that the weights had seen which it was begun with.
     """
 
     text: str
@@ -88,6 +90,7 @@ class Completion:
     finish_reason: Literal["stop", "length"] = "stop"
     turns: tuple[Turn, ...] = ()
     foreign: tuple[tuple[int, int], ...] = ()
+    version: int = 0
 
     @property
     def written(self) -> int:
@@ -503,5 +506,23 @@ class Sampler(Protocol):
         """Yields `(index into prompts, completion)` the moment a completion ends; each index comes
         `group_size` times, in any order."""
 
+    def sync(self, version: int) -> Mapping[str, float]:
+        """Takes over the weights as they are now, after `version` updates; returns metrics, times in seconds.
+
+        Raises:
+            RlvrError: They did not arrive.
+        """
+
+    def rest(self) -> None:
+        """Frees memory for the learner until the next `sync`, where it can."""
+
     def close(self) -> None:
         """Releases the engine."""
+
+
+@runtime_checkable
+class StreamingSampler(Sampler, Protocol):
+    """A sampler that takes a prompt at any time."""
+
+    def submit(self, prompt: Sequence[int], params: SamplingParams) -> Future[Completion]:
+        """Generates one completion beside all others under way. Cancelling the future ends the work."""

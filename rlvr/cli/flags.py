@@ -73,7 +73,7 @@ def takes_settings(flags: Mapping[str, Sequence[str]]) -> Callable[[Callable[...
     Values are handed on as text, so that `rlvr.config` alone says what is a good one.
 
     Args:
-        flags: The flags of each setting by its dotted name, the one to show first.
+        flags: The flags of each setting by its dotted name; help begins with the first, errors name the shortest.
     """
     settings = {name: leaf for name, leaf in leaves().items() if name in flags}
     by_parameter = {name.replace(".", "__"): name for name in settings}
@@ -139,7 +139,7 @@ def spell_flags(error: ConfigError, flags: Mapping[str, Sequence[str]]) -> None:
 
     def spell(match: re.Match[str]) -> str:
         name = match[1] or match[2]
-        return f"`{flags[name][0]}`" if name in flags else match[0]
+        return f"`{min(flags[name], key=len)}`" if name in flags else match[0]
 
     # A word without a dot is a setting only where the message or the hint starts with it.
     pattern = r"(?:^|(?<=^give ))`([a-z_]+)`|`([a-z_]+\.[a-z0-9_]+)`"

@@ -14,8 +14,14 @@ from rlvr.config import Layer, leaves
 from rlvr.errors import UsageError
 from rlvr.settings import resolve_run
 
+FLAGS: dict[str, tuple[str, ...]] = {name: (flag(name),) for name in leaves()} | {
+    "scorer.sandbox": ("--sandbox", "--scorer.sandbox"),
+    "sampler.backend": ("--sampler.backend", "--sampler"),
+    "sampler.staleness": ("--staleness", "--sampler.staleness"),
+}
 
-@takes_settings({name: (flag(name),) for name in leaves()} | {"scorer.sandbox": ("--sandbox", "--scorer.sandbox")})
+
+@takes_settings(FLAGS)
 def train(
     settings: Layer,
     *,

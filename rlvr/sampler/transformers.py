@@ -9,8 +9,8 @@ Shape suffixes: R rows of the batch, T columns, V vocabulary, N completions aske
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from typing import Any
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
@@ -38,6 +38,7 @@ class TransformersSampler:
         self.tokenizer = tokenizer
         self.batch_size = batch_size
         self.ends = end_tokens(model, tokenizer)
+        self.version = 0
         self.takes_masks = model.config._attn_implementation == "sdpa"
 
     def sample(
@@ -149,7 +150,16 @@ class TransformersSampler:
     ) -> Iterator[tuple[int, Completion]]:
         texts = self.tokenizer.batch_decode(ids, skip_special_tokens=True)
         for owner, text, tokens, values, stop in zip(owners, texts, ids, logprobs, stopped, strict=True):
-            yield owner, Completion(text, tuple(tokens), tuple(values), "stop" if stop else "length")
+            reason: Literal["stop", "length"] = "stop" if stop else "length"
+            yield owner, Completion(text, tuple(tokens), tuple(values), reason, version=self.version)
+
+    def sync(self, version: int) -> Mapping[str, float]:
+        """Nothing to hand over: the weights are the learner's own."""
+        self.version = version
+        return {}
+
+    def rest(self) -> None:
+        """Nothing to free but the cache of a batch, which has gone with it."""
 
     def close(self) -> None:
         """Nothing to release: the model belongs to the caller."""

@@ -571,12 +571,51 @@ def other_value(leaf: Leaf) -> Any:
 def test_every_setting_has_a_flag(rlvr: Rlvr, joint: str) -> None:
     values = {name: other_value(leaf) for name, leaf in leaves().items() if typing.get_origin(leaf.type) is not tuple}
     values["data"] = str(Path("else/where").absolute())
+    del values["sampler.staleness"]  # does not go with the sampler that the line names
     line = [f"--{name.replace('_', joint)}={str(value).lower()}" for name, value in values.items()]
     ran = rlvr("train", "--dry-run", *line)
     assert (ran.code, ran.err) == (0, "")
     resolved = flatten(tomllib.loads(ran.out))
     assert {name: resolved[name] for name in values} == values
     assert sum(setting.endswith("  # flag") for setting in ran.out.splitlines()) == len(values)
+
+
+def test_the_sampler_and_how_far_it_runs_ahead_have_short_flags(rlvr: Rlvr) -> None:
+    ran = rlvr("train", "--dry-run", "--sampler", "vllm", "--staleness", "2", "--sampler.url", "http://a:1")
+    assert ran.code == 2
+    assert ran.err.splitlines()[0] == "error: `--sampler.url` does not go with `--sampler` `vllm`"
+    ran = rlvr("train", "--dry-run", "--sampler", "vllm", "--staleness", "2")
+    assert (ran.code, ran.err) == (0, "")
+    sampler = tomllib.loads(ran.out)["sampler"]
+    assert (sampler["backend"], sampler["staleness"]) == ("vllm", 2)
+
+
+@pytest.mark.parametrize(
+    ("line", "error", "hint"),
+    [
+        ("--sampler vllm-server", "there is no `--sampler.url`", "--sampler.url http://host:8000"),
+        ("--sampler.url here:1", "`--sampler.url` is `here:1`, which is no address", "http://host:8000"),
+        ("--sampler.url http://", "which is no address", "http://host:8000"),
+        ("--sampler transformers --sampler.url http://a:1", "does not go with `--sampler`", "`vllm-server`"),
+        ("--sampler transformers --staleness 1", "`--staleness` 1 does not go with", "`--sampler vllm`, or 0"),
+        ("--sampler vllm --sampler.temperature 0.7 --sampler.top-p 0.9", "does not go with", "one of the two to 1"),
+        ("--sampler.options eager", "has `eager`, which is not NAME=VALUE", "enforce_eager=true"),
+        ("--sampler.options 9x=1", "has `9x=1`, which is not NAME=VALUE", "enforce_eager=true"),
+        ("--staleness -1", "at least 0", "--staleness"),
+        ("--sampler.memory 2", "at most 1", "--sampler.memory"),
+        ("--sampler vlm", "`--sampler` is `vlm`", "did you mean `vllm`?"),
+    ],
+)
+def test_ways_to_sample_that_cannot_work_are_refused_in_two_lines(
+    rlvr: Rlvr, line: str, error: str, hint: str
+) -> None:
+    ran = rlvr("train", "--dry-run", *line.split())
+    assert ran.code == 2
+    first, second = ran.err.splitlines()
+    assert first.startswith("error: ")
+    assert error in first
+    assert second.startswith("hint: ")
+    assert hint in second
 
 
 def test_the_strongest_layer_wins_and_says_so(rlvr: Rlvr, plugin: str, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -33,7 +33,8 @@ LAYERS = (  # from the bottom; a module imports from its own layer or from below
     "scoring scoring_worker sampler learner runlog progress",
     "api scaffold taskcheck kit preflight testing settings assembly",
     "transcripts",
-    "evaluation",
+    "flow",
+    "evaluation ahead",
     "loop",
     "cli __main__",
 )

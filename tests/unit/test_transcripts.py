@@ -6,23 +6,22 @@ import json
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import torch
 
 import rlvr
-from rlvr import Completion, Sample, SamplingParams, Scorer, Status, Task, Turn, UsageError, Verdict, loop
-from rlvr.config import LearnerConfig, TrainConfig
-from rlvr.interrupt import Interrupt
+import rlvr.flow
+from rlvr import Completion, Sample, SamplingParams, Scorer, Status, Task, Turn, UsageError, Verdict
+from rlvr.config import LearnerConfig
+from rlvr.flow import open_flow
 from rlvr.learner.batch import Batch
 from rlvr.learner.learner import Learner
 from rlvr.rollout import Group, Row, State
 from rlvr.sampler.prompts import encode_reply
 from rlvr.sampler.transformers import TransformersSampler
 from rlvr.scoring_worker import as_reply
-from rlvr.shaping import binary
 from rlvr.transcripts import sample_and_submit
 
 PLUGIN = Path(__file__).parents[1] / "plugins" / "talkative.py"
@@ -175,14 +174,13 @@ def test_a_group_is_the_same_in_whatever_order_its_completions_ended(
     passed: Future[Verdict] = Future()
     passed.set_result(Verdict.of(True, "yes"))
     ended = [(0, Completion(text, tuple(tokenizer.encode(text))), passed) for text in ("b", "a", "c")]
-    parts: Any = SimpleNamespace(
-        config=TrainConfig(task="talk"), task=task, tokenizer=tokenizer, sampler=None, scorer=None, shaper=binary
-    )
+    nothing: Any = None
 
     def texts(order: Sequence[Any]) -> list[str]:
-        monkeypatch.setattr(loop, "sample_and_submit", lambda *_: iter(order))
-        timing = {"time/sample": 0.0, "time/verify_wait": 0.0}
-        (group,) = loop.sample_and_verify(parts, [sample], 0, Interrupt(), timing)
+        monkeypatch.setattr(rlvr.flow, "sample_and_submit", lambda *_: iter(order))
+        flow = open_flow(task, tokenizer, nothing, nothing, 3, SamplingParams(8), lambda number: number, wanted=1)
+        flow.ask([sample], 0)
+        (group,) = flow.closed()
         return [completion.text for completion in group.completions]
 
     assert texts(ended) == texts(ended[::-1])
