@@ -249,6 +249,7 @@ def engine_sampler(
     dtype = "bfloat16" if precision(config.learner.dtype, device) == "bf16" else "float32"
     needed = max(longest + own.max_tokens, len(prompt) + PROBE_TOKENS + 1)
     text = model.config.get_text_config()
+    tolerance = own.tolerance or (0.1 if dtype == "bfloat16" else 1e-3 if device.type == "cpu" else 1e-2)
     engine: Engine
     if backend == "vllm":
         engine = ColocatedEngine(
@@ -268,9 +269,14 @@ def engine_sampler(
         )
     else:
         engine = ServerEngine(
-            own.url, facts=facts(model.config), sync=own.sync, seeded=own.seeded, patience=own.patience, dtype=dtype
+            own.url,
+            facts=facts(model.config),
+            sync=own.sync,
+            seeded=own.seeded,
+            patience=own.patience,
+            dtype=dtype,
+            tolerance=tolerance,
         )
-    tolerance = own.tolerance or (0.1 if dtype == "bfloat16" else 1e-3 if device.type == "cpu" else 1e-2)
     params = SamplingParams(own.max_tokens, own.temperature, own.top_p)
     ends = end_tokens(model, tokenizer)
     tools = (engine, tokenizer, ends, weights, logprobs, prompt, params, tolerance)

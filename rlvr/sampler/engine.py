@@ -45,6 +45,8 @@ class Request:
     seed: int
     stop: tuple[int, ...]
     """Ids that end the completion; the one that did is part of it."""
+    learned: bool = True
+    """Whether its log-probabilities matter; those of an evaluation do not."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -164,8 +166,9 @@ class EngineSampler:
             ConfigError: It would not fit the engine's context.
         """
         self._check_length(len(prompt), params.max_tokens)
+        learned = (params.temperature, params.top_p) == (self.params.temperature, self.params.top_p)
         request = Request(
-            tuple(prompt), params.max_tokens, params.temperature, params.top_p, params.seed % 2**63, self.ends
+            tuple(prompt), params.max_tokens, params.temperature, params.top_p, params.seed % 2**63, self.ends, learned
         )
         return asyncio.run_coroutine_threadsafe(self._complete(request, self.version), self._loop)
 
