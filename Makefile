@@ -15,7 +15,7 @@ VLLM_PYTHON := $(VLLM_VENV)/bin/python
 VLLM_LACKS := $(PYTHON) .ci/vllm_lacks.py $(VLLM_VENV)
 TORCH_CPU := https://download.pytorch.org/whl/cpu
 
-.PHONY: train test test-vllm test-vllm-if-possible sandbox bench bench-math bench-sandbox bench-structured clean
+.PHONY: train test test-vllm test-vllm-if-possible sandbox bench bench-math bench-sandbox bench-structured bench-overlap bench-gpu clean
 
 train: $(VENV)/.train
 	$(BIN)/rlvr train --task math $(ARGS)
@@ -52,6 +52,12 @@ bench-sandbox: $(VENV)/.test
 
 bench-structured: $(VENV)/.test
 	$(BIN)/python benchmarks/structured.py --out benchmarks/results/structured.md $(ARGS)
+
+bench-overlap: $(VLLM_VENV)/.ready
+	$(VLLM_PYTHON) benchmarks/overlap.py --out benchmarks/results/overlap.md $(ARGS)
+
+bench-gpu: $(VENV)/.bench
+	$(BIN)/python benchmarks/gpu.py $(ARGS)
 
 $(VENV)/bin/python $(VLLM_PYTHON):
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
