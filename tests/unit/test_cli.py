@@ -606,9 +606,7 @@ def test_the_sampler_and_how_far_it_runs_ahead_have_short_flags(rlvr: Rlvr) -> N
         ("--sampler vlm", "`--sampler` is `vlm`", "did you mean `vllm`?"),
     ],
 )
-def test_ways_to_sample_that_cannot_work_are_refused_in_two_lines(
-    rlvr: Rlvr, line: str, error: str, hint: str
-) -> None:
+def test_ways_to_sample_that_cannot_work_are_refused_in_two_lines(rlvr: Rlvr, line: str, error: str, hint: str) -> None:
     ran = rlvr("train", "--dry-run", *line.split())
     assert ran.code == 2
     first, second = ran.err.splitlines()

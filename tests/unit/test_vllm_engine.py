@@ -21,9 +21,7 @@ RuntimeError: Worker failed with error 'CPU Generator does not use offset', plea
 
 
 @pytest.mark.parametrize(("device", "hint"), [("cpu", "docs/guide/vllm.md"), ("cuda:0", "pip install 'rlvr[vllm]'")])
-def test_without_vllm_the_error_says_how_to_install_it(
-    monkeypatch: pytest.MonkeyPatch, device: str, hint: str
-) -> None:
+def test_without_vllm_the_error_says_how_to_install_it(monkeypatch: pytest.MonkeyPatch, device: str, hint: str) -> None:
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
     with pytest.raises(MissingDependencyError, match="needs vLLM, which is not installed") as error:
         ColocatedEngine("starter", device=device, dtype="float32", context=64, at_once=8)
