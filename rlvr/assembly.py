@@ -265,6 +265,7 @@ def engine_sampler(
             seed=config.seed % 2**31,
             raw_logprobs=own.temperature == 1,
             rests=own.staleness == 0,
+            reserve=3 * sum(parameter.nbytes for parameter in model.parameters()),  # gradients and AdamW's moments
             log=log,
         )
     else:

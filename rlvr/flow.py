@@ -287,6 +287,8 @@ class EngineFlow:
                 event = self._events.get(timeout=PATIENCE)
             except queue.Empty:
                 continue
+            if self.interrupt:  # what has come in may be a consequence of it
+                self.interrupt.check()
             if group := event():
                 self._open -= 1
                 found.append(group)

@@ -18,8 +18,8 @@ al. 2025, arXiv:2503.14476) by default: clip-higher, a token-level loss, dynamic
 punishment. π_old is the sampler's own log-probability, so no forward pass is spent on it. Left out on purpose: a
 value network and a learned reward model. The reward is checked, so the group's mean is baseline enough.
 
-Everything random in a step follows from its seed, so a resumed run samples what the unbroken one would (with vLLM up
-to what the make-up of a batch does to rounding). With `--staleness N`, 1 to 4 are done for up to N steps to come while
+Everything random in a step follows from its seed, so a resumed run samples what the unbroken one would. With vLLM that
+holds for each completion, up to rounding; how many prompts dynamic sampling asks for depends on what ends first. With `--staleness N`, 1 to 4 are done for up to N steps to come while
 one is learned from (`rlvr.ahead`).
 """
 
@@ -104,8 +104,9 @@ def run_steps(parts: Parts, state: State, log: RunLog, progress: Progress, inter
                 check_missing(batch.sampled, config.scorer.missing_limit)
                 idle = check_idle(batch, idle)
 
-                collected, whole = time.monotonic(), False
+                collected = time.monotonic()
                 parts.sampler.rest()
+                whole = False
                 rows = [group.rows(state.step) for group in batch.groups]
                 learned = parts.learner.update(rows, config.sampler.temperature)
                 ended, state, whole = time.monotonic(), batch.next_state, True
@@ -152,8 +153,7 @@ def collect(parts: Parts, state: State, interrupt: Interrupt) -> StepBatch:
     """
     config = parts.config
     wanted, dynamic = config.sampler.prompts_per_step, config.sampler.dynamic
-    kept = [group for group in state.surplus if state.step - group.version <= max(config.sampler.staleness, 1)]
-    dropped = len(state.surplus) - len(kept)
+    kept = state.surplus
     found: list[Group] = []
     sampled: list[Group] = []
     position = state.position
@@ -171,10 +171,12 @@ def collect(parts: Parts, state: State, interrupt: Interrupt) -> StepBatch:
                 if group.informative or not dynamic:
                     found.append(group)
     groups = [*kept, *sorted(found, key=lambda group: group.number)]  # whichever closed first
-    next_state = State(state.step + 1, position, tuple(groups[wanted : 2 * wanted]))
+    left = groups[wanted : 2 * wanted]
+    young = [group for group in left if state.step + 1 - group.version <= max(config.sampler.staleness, 1)]
+    next_state = State(state.step + 1, position, tuple(young))
     sampled.sort(key=lambda group: group.number)
     rounds = math.ceil((position - state.position) / wanted)
-    return StepBatch(tuple(groups[:wanted]), tuple(sampled), next_state, rounds, flow.meter.timing(), dropped)
+    return StepBatch(tuple(groups[:wanted]), tuple(sampled), next_state, rounds, flow.meter.timing(), len(left) - len(young))
 
 
 def step_flow(parts: Parts, step: int, interrupt: Interrupt) -> Flow:

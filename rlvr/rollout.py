@@ -128,7 +128,7 @@ class State:
 class StepBatch:
     """What `collect` brings home: the groups to learn from, all that were sampled, and where the run then stands.
 
-    `dropped` are groups left over from earlier steps that had become too old.
+    `dropped` are groups that were left over, and would be too old in the next step.
     """
 
     groups: tuple[Group, ...]

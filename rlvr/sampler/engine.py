@@ -262,7 +262,8 @@ class EngineSampler:
                 raise RunStopped(
                     f"{when}, the log-probabilities of {where} are {apart:.3g} nats off the learner's on average "
                     f"(tolerance {self.tolerance:.3g}): its weights are not the learner's",
-                    "the sync is broken, or it serves another model; `--sampler transformers` needs no sync",
+                    "the sync is broken, or it serves another model, or in another `--dtype`; `--sampler.tolerance` "
+                    "allows more, `--sampler transformers` needs no sync",
                 )
             worst = max(worst, apart)
         return worst

@@ -68,6 +68,7 @@ class ColocatedEngine:
         seed: Of whatever has no seed of its own.
         raw_logprobs: Report log-probabilities at temperature 1; else of what was sampled from, which takes top_p 1.
         rests: Whether `rest` gives memory back, on a GPU.
+        reserve: Bytes of a GPU that the learner will take beyond what it has, such as the optimizer's state.
         log: File for what vLLM prints, appended to; none is a temporary one.
 
     Raises:
@@ -91,6 +92,7 @@ class ColocatedEngine:
         seed: int = 0,
         raw_logprobs: bool = True,
         rests: bool = False,
+        reserve: int = 0,
         log: Path | None = None,
     ) -> None:
         self.model = model
@@ -111,6 +113,7 @@ class ColocatedEngine:
         self.seed = seed
         self.raw_logprobs = raw_logprobs
         self.rests = rests and self.device.type == "cuda"
+        self.reserve = reserve
         self.log = log
         self.ways = [sync] if sync != "auto" else ["ipc", "files"] if self.device.type == "cuda" else ["files"]
         self._engine: Any = None
@@ -233,7 +236,7 @@ class ColocatedEngine:
     def _share(self) -> float:
         """The share of the GPU to ask for; vLLM refuses to start with more than is free."""
         free, total = torch.cuda.mem_get_info(self.device)
-        return round(min(ALTERNATING if self.rests else BESIDE, 0.9 * free / total), 3)
+        return round(max(0.05, min(ALTERNATING if self.rests else BESIDE, 0.9 * (free - self.reserve) / total)), 3)
 
     def _cache(self) -> int:
         """Bytes of main memory for keys and values: what all completions need together, but never most of what is free.
@@ -381,12 +384,29 @@ class ColocatedEngine:
     async def rest(self) -> None:
         """See `Engine.rest`. The weights move to main memory, the cache is dropped."""
         if self.rests:
-            await self._alive(self._engine.sleep(1))
+            await self._memory(self._engine.sleep(1))
 
     async def wake(self) -> None:
         """See `Engine.wake`."""
         if self.rests:
-            await self._alive(self._engine.wake_up())
+            await asyncio.to_thread(torch.cuda.empty_cache)  # what learning took and keeps, another process needs now
+            await self._memory(self._engine.wake_up())
+
+    async def _memory(self, work: Coroutine[Any, Any, T]) -> T:
+        """The result of what frees memory, or takes it.
+
+        Raises:
+            RunStopped: It failed, or vLLM has died.
+        """
+        try:
+            return await self._alive(work)
+        except RlvrError:
+            raise
+        except Exception as error:
+            raise RunStopped(
+                f"vLLM cannot free its memory or get it back: {cause(error)}",
+                f"lower `--sampler.memory`, then go on with `--resume`; {self._see_log()}",
+            ) from error
 
     async def _alive(self, work: Coroutine[Any, Any, T]) -> T:
         """The result of `work`, or an error as soon as vLLM's engine has ended, for which vLLM itself may wait on."""
@@ -421,7 +441,10 @@ class ColocatedEngine:
                 self._epitaph = "was killed (SIGKILL), as is done where memory runs out"
             else:
                 self._epitaph = f"has ended: {line}" if line else "has ended"
-        return RunStopped(f"vLLM's engine {self._epitaph}", self._see_log())
+        hint = self._see_log()
+        if "memory" in self._epitaph.lower():
+            hint = f"{LESS}; then go on with `--resume`; {hint}"
+        return RunStopped(f"vLLM's engine {self._epitaph}", hint)
 
     def _explain(self, error: Exception) -> RlvrError:
         """The error for an engine that did not start."""

@@ -198,6 +198,7 @@ class ServerEngine:
     async def generate(self, request: Request) -> Written:
         """See `Engine.generate`. However often it has to be sent again, it gives one completion."""
         failures = 0
+        put_off = 0.0  # when it was first told to come later
         wait = self._backoff()
         while True:
             await self._wait()
@@ -218,9 +219,12 @@ class ServerEngine:
             finally:
                 server.busy -= 1
             failures += failed
-            if failures >= self.ATTEMPTS:
+            if not failed:
+                put_off = put_off or time.monotonic()
+            if failures >= self.ATTEMPTS or (put_off and time.monotonic() - put_off > self.patience):
+                often = f"failed {failures} times" if failed else f"was put off for {self.patience:.0f} s"
                 raise RunStopped(
-                    f"a completion failed {failures} times, the last time at {server.name}: {why}",
+                    f"a completion {often}, the last time at {server.name}: {why}",
                     "its own log says more; mend it, then go on with `--resume`",
                 )
             await asyncio.sleep(next(wait))
@@ -297,9 +301,12 @@ class ServerEngine:
         Raises:
             RlvrError: None will be.
         """
-        await self._settled.wait()
-        if self._end:
-            raise type(self._end)(self._end.message, self._end.hint)
+        while True:
+            await self._settled.wait()
+            if self._end:
+                raise type(self._end)(self._end.message, self._end.hint)
+            if self._settled.is_set():  # and no server was lost again before this ran
+                return
 
     def _gain(self, server: Server) -> None:
         """From now on `server` gets requests."""

@@ -39,6 +39,8 @@ def register() -> None:
     """Makes the backend known to vLLM. Does nothing where vLLM is too old to transfer weights."""
     parent = multiprocessing.parent_process()
     if parent is not None and os.environ.get(PARENT) == str(parent.pid):
+        with contextlib.suppress(OSError):
+            os.setpgid(0, 0)  # Ctrl-C in a terminal is for the loop, which ends this process when it has done with it
         threading.Thread(target=_end_with, args=[parent.pid], name="rlvr-guard", daemon=True).start()
     try:
         from vllm.distributed.weight_transfer.factory import WeightTransferEngineFactory as Factory

@@ -298,8 +298,9 @@ def values_of(leaf: Leaf) -> st.SearchStrategy[Any]:
     return st.floats(low, high if high is not None else 1e300, allow_nan=False)
 
 
-FREE = ["eval.samples", "reward.overlong_buffer", "learner.updates_per_step"]  # those bound to others
-LAYERS = st.fixed_dictionaries({}, optional={n: values_of(leaf) for n, leaf in LEAVES.items() if n not in FREE})
+BOUND = ["eval.samples", "reward.overlong_buffer", "learner.updates_per_step", "sampler.backend"]  # to others
+BOUND += ["sampler.url", "sampler.options"]  # to a form
+LAYERS = st.fixed_dictionaries({}, optional={n: values_of(leaf) for n, leaf in LEAVES.items() if n not in BOUND})
 
 
 @given(LAYERS)
@@ -309,6 +310,13 @@ def test_a_config_is_read_back_from_its_toml_as_it_was(layer: dict[str, Any]) ->
         assert text.encode()  # it can be written to a file
         again = resolve([("resumed run", flatten(tomllib.loads(text)))])
         assert again.config == resolved.config
+
+
+def test_how_to_sample_is_read_back_too() -> None:
+    layer = {"sampler.url": ["http://a:1", "https://b/c"], "sampler.options": ["dtype=half", 'x={"a": "é"}']}
+    resolved = resolve([("flag", layer | {"sampler.backend": "vllm-server"})])
+    again = resolve([("resumed run", flatten(tomllib.loads(resolved.toml())))])
+    assert again.config == resolved.config
 
 
 def test_toml_says_where_each_value_comes_from() -> None:

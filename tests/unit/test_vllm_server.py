@@ -709,6 +709,17 @@ def test_a_busy_server_is_waited_for(fake: Fake) -> None:
     run(work)
 
 
+def test_a_server_that_is_busy_for_ever_is_not_waited_for(fake: Fake) -> None:
+    fake.plan("/v1/completions", *[(503, {"error": {"message": "busy"}})] * 500)
+
+    async def work() -> None:
+        async with engine(fake, patience=0.5) as made:
+            with pytest.raises(RunStopped, match=r"was put off for 0 s, .* it answers 503: busy"):
+                await made.generate(ask())
+
+    run(work)
+
+
 def test_a_request_that_is_wrong_is_not_sent_again(fake: Fake) -> None:
     message = "max_tokens=200 cannot be greater than max_model_len=128."
     fake.plan("/v1/completions", (400, {"error": {"message": message}}))

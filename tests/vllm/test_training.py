@@ -187,11 +187,14 @@ def test_training_with_vllm_reaches_what_training_with_transformers_does(tmp_pat
 def test_ctrl_c_ends_the_engine_too_and_the_run_goes_on(tmp_path: Path) -> None:
     out = tmp_path / "run"
     process = subprocess.Popen(
-        command(*small(*COLOCATED, "--steps", "500", "--out", str(out))), stderr=subprocess.PIPE, text=True
+        command(*small(*COLOCATED, "--steps", "500", "--out", str(out))),
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
     )
     try:
         wait_for_steps(out, 2, process)
-        process.send_signal(signal.SIGINT)
+        os.killpg(process.pid, signal.SIGINT)  # as a terminal does
         _, errors = process.communicate(timeout=60)
     finally:
         process.kill()
