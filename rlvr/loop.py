@@ -19,8 +19,8 @@ punishment. π_old is the sampler's own log-probability, so no forward pass is s
 value network and a learned reward model. The reward is checked, so the group's mean is baseline enough.
 
 Everything random in a step follows from its seed, so a resumed run samples what the unbroken one would. With vLLM that
-holds for each completion, up to rounding; how many prompts dynamic sampling asks for depends on what ends first. With `--staleness N`, 1 to 4 are done for up to N steps to come while
-one is learned from (`rlvr.ahead`).
+holds for each completion, up to rounding; how many prompts dynamic sampling asks for depends on what ends first. With
+`--staleness N`, 1 to 4 are done for up to N steps to come while one is learned from (`rlvr.ahead`).
 """
 
 from __future__ import annotations
@@ -176,7 +176,8 @@ def collect(parts: Parts, state: State, interrupt: Interrupt) -> StepBatch:
     next_state = State(state.step + 1, position, tuple(young))
     sampled.sort(key=lambda group: group.number)
     rounds = math.ceil((position - state.position) / wanted)
-    return StepBatch(tuple(groups[:wanted]), tuple(sampled), next_state, rounds, flow.meter.timing(), len(left) - len(young))
+    timing, dropped = flow.meter.timing(), len(left) - len(young)
+    return StepBatch(tuple(groups[:wanted]), tuple(sampled), next_state, rounds, timing, dropped)
 
 
 def step_flow(parts: Parts, step: int, interrupt: Interrupt) -> Flow:
