@@ -31,6 +31,9 @@ from rlvr.sampler.engine import Request, Written
 from rlvr.sampler.vllm_http import addresses, said
 from rlvr.sampler.vllm_server import ServerEngine
 
+# Of connections that are cancelled before they are made, as httpx leaves them.
+pytestmark = pytest.mark.filterwarnings("ignore:unclosed <socket.socket:ResourceWarning")
+
 FACTS = {"model_type": "qwen2", "vocab_size": 64}
 WRAPPED = "Call to collective_rpc method failed: Worker failed with error '{}', please check the stack trace above"
 GONE = object()  # an answer that is a closed connection
