@@ -120,8 +120,6 @@ class ServerEngine:
     """The same for what its engine has to answer between two steps of decoding."""
     RESTART = 5.0
     """Seconds in which no server can have been ended and started again unseen."""
-    LAST_WORDS = 0.5
-    """Seconds that requests to a lost server have to end by themselves; what they give is not used."""
     SAY = 10.0
     """Seconds between two messages while none is ready."""
     BACKOFF = (0.25, 10.0)
@@ -748,8 +746,6 @@ class ServerEngine:
             await asyncio.wait({task, lost}, return_when=asyncio.FIRST_COMPLETED)
             if task.done():
                 return task.result()
-            # Work with a server that has died ends by itself; what is cancelled while it connects leaves a socket open.
-            await asyncio.wait({task}, timeout=self.LAST_WORDS)
             raise Down(server.why)
         finally:
             lost.cancel()

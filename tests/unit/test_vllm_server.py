@@ -32,7 +32,10 @@ from rlvr.sampler.vllm_http import addresses, said
 from rlvr.sampler.vllm_server import ServerEngine
 
 # Of connections that are cancelled before they are made, as httpx leaves them.
-pytestmark = pytest.mark.filterwarnings("ignore:unclosed <socket.socket:ResourceWarning")
+pytestmark = [
+    pytest.mark.filterwarnings("ignore:unclosed <socket.socket:ResourceWarning"),
+    pytest.mark.filterwarnings("ignore:Exception ignored in. <socket.socket:pytest.PytestUnraisableExceptionWarning"),
+]
 
 FACTS = {"model_type": "qwen2", "vocab_size": 64}
 WRAPPED = "Call to collective_rpc method failed: Worker failed with error '{}', please check the stack trace above"

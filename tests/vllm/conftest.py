@@ -35,7 +35,8 @@ ENVIRONMENT = {
 
 THEIRS = [  # warnings that vLLM and torch cause between themselves; all others are errors, as in every test
     "ignore:`torch.jit.script_method` is deprecated:DeprecationWarning",
-    "ignore:unclosed <socket.socket:ResourceWarning",  # of a connection that was cancelled before it was made
+    "ignore:unclosed <socket.socket:ResourceWarning",  # of connections that are cancelled before they are made,
+    "ignore:Exception ignored in. <socket.socket:pytest.PytestUnraisableExceptionWarning",  # as httpx leaves them
 ]
 
 
