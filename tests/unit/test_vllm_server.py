@@ -37,6 +37,14 @@ pytestmark = [
     pytest.mark.filterwarnings("ignore:Exception ignored in. <socket.socket:pytest.PytestUnraisableExceptionWarning"),
 ]
 
+
+@pytest.fixture(scope="module", autouse=True)
+def sockets_end_with_their_tests() -> Iterator[None]:
+    """Collects what is left while the filters above hold."""
+    yield
+    gc.collect()
+
+
 FACTS = {"model_type": "qwen2", "vocab_size": 64}
 WRAPPED = "Call to collective_rpc method failed: Worker failed with error '{}', please check the stack trace above"
 GONE = object()  # an answer that is a closed connection

@@ -7,6 +7,7 @@ gone when it ends; one that is left fails the session.
 from __future__ import annotations
 
 import contextlib
+import gc
 import importlib.metadata
 import importlib.util
 import os
@@ -97,6 +98,13 @@ def nothing_is_left() -> Iterator[None]:
     for process in left:
         process.kill()
     assert not left, f"processes that outlive their tests: {names}"
+
+
+@pytest.fixture(autouse=True)
+def sockets_end_with_their_test() -> Iterator[None]:
+    """Collects what a test leaves while the filters above hold, which after the last test they do not."""
+    yield
+    gc.collect()
 
 
 @pytest.fixture(scope="session")
