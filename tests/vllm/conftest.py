@@ -36,8 +36,8 @@ ENVIRONMENT = {
 
 THEIRS = [  # warnings that vLLM and torch cause between themselves; all others are errors, as in every test
     "ignore:`torch.jit.script_method` is deprecated:DeprecationWarning",
-    # A connection to a server that is killed is cancelled half-made, which httpx leaves to the garbage collector; vLLM's own
-    # sockets end with its processes.
+    # A connection to a server that is killed is cancelled half-made, which httpx leaves to the garbage collector; and
+    # vLLM's own sockets end with its processes.
     "ignore::ResourceWarning",
     "ignore::pytest.PytestUnraisableExceptionWarning",
 ]
