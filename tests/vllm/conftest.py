@@ -76,7 +76,7 @@ def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) ->
 
 
 def ours() -> list[psutil.Process]:
-    """Processes that this session started, and that are still there; however deep, and whoever is their parent now."""
+    """Processes that these tests started, and that are still there; however deep, and whoever is their parent now."""
     found = []
     children = {child.pid for child in psutil.Process().children(recursive=True)}
     for process in psutil.process_iter():
