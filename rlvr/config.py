@@ -18,11 +18,13 @@ from dataclasses import dataclass, field, fields, is_dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+from rlvr.algorithms import ALGORITHMS
 from rlvr.errors import ConfigError, nearest
 
 Layer = Mapping[str, Any]
 
 ENV_PREFIX = "RLVR_"
+GROUP_RELATIVE = ("group", "rloo", "reinforce++-baseline")  # estimators that need several completions of a prompt
 NOT_SETTINGS = {"RLVR_DISABLE_PLUGINS", "RLVR_DEBUG"}
 
 
@@ -41,7 +43,7 @@ class SamplerConfig:
         "where it is installed, servers where a URL is given, else transformers.",
     )
     url: tuple[str, ...] = setting((), "Address of a `vllm serve`, such as `http://host:8000`.")
-    group_size: int = setting(8, "Completions per prompt.", low=2)
+    group_size: int = setting(8, "Completions per prompt.", low=1)
     prompts_per_step: int = setting(32, "Groups that one step learns from.", low=1)
     max_tokens: int = setting(256, "Tokens after which a completion is cut.", low=1)
     temperature: float = setting(1.0, "Softmax temperature while training.", low=1e-3)
@@ -124,15 +126,44 @@ class LearnerConfig:
     beta1: float = setting(0.9, "AdamW's first moment decay.", low=0, high=0.99999)
     beta2: float = setting(0.99, "AdamW's second moment decay.", low=0, high=0.99999)
     grad_clip: float = setting(1.0, "Largest global gradient norm; 0 does not clip.", low=0)
-    updates_per_step: int = setting(1, "Optimiser updates that one step's rows are split into.", low=1)
-    micro_batch_tokens: int = setting(4096, "Tokens, padding included, in one forward pass at most.", low=1)
+    epochs: int = setting(1, "Passes over the rows of a step.", low=1)
+    updates_per_step: int = setting(1, "Optimiser updates that one pass is split into (minibatches).", low=1)
+    micro_batch_tokens: int = setting(4096, "Tokens in one forward pass at most.", low=1)
+    advantage: Literal["group", "rloo", "reinforce++", "reinforce++-baseline", "gae"] = setting(
+        "group",
+        "What a reward is held against: its group's mean, the mean of the others of its group, the mean of the step, "
+        "both group and step, or a value model (PPO).",
+    )
+    scale: Literal["std", "none"] = setting(
+        "std", "Divide advantages by their deviation, in the group or in the step as the estimator has it, or not."
+    )
+    loss: Literal["clip", "gspo", "cispo"] = setting(
+        "clip", "PPO's clipped ratio of each token, GSPO's of a completion, or CISPO's cut weights."
+    )
     clip_low: float = setting(0.2, "The probability ratio is clipped below at 1 - clip_low.", low=0, high=1)
     clip_high: float = setting(0.2, "The probability ratio is clipped above at 1 + clip_high.", low=0)
-    aggregate: Literal["token", "sequence"] = setting(
-        "token", "Mean over all tokens of an update, or over the means of its sequences."
+    dual_clip: float = setting(
+        0.0, "Bounds the loss of a negative advantage at so many times its size (above 1); 0 is off.", low=0
     )
-    scale: Literal["std", "none"] = setting("std", "Divide a group's advantages by its deviation, or not.")
+    aggregate: Literal["token", "sequence", "constant"] = setting(
+        "token",
+        "Mean over all tokens of an update, over the means of its completions, or over completions times max_tokens.",
+    )
+    entropy_coef: float = setting(0.0, "Weight of the entropy bonus.", low=0)
+    reference: str = setting(
+        "", "What KL is measured to: a folder or hub name; empty is the model that training starts from; `none`."
+    )
     kl_coef: float = setting(0.0, "Weight of the KL to the frozen reference; 0 loads no reference.", low=0)
+    kl_estimator: Literal["k1", "k2", "k3"] = setting("k3", "How the KL of a token is estimated from one sample.")
+    kl_in: Literal["loss", "reward"] = setting("loss", "Whether the KL is a term of the loss, or taken off the reward.")
+    kl_target: float = setting(0.0, "KL of a completion, in nats, that the weight adapts to; 0 keeps it.", low=0)
+    kl_horizon: int = setting(10_000, "Completions over which the weight adapts.", low=1)
+    gamma: float = setting(1.0, "Discount of a reward by each token that it is away.", low=0, high=1)
+    gae_lambda: float = setting(0.95, "Decay of GAE: 1 is all return, 0 is all value model.", low=0, high=1)
+    value_lr: float = setting(0.0, "Peak learning rate of the value model; 0 takes `learner.lr`.", low=0)
+    value_clip: float = setting(0.2, "How far a value may move from the old one before it is clipped; 0 is off.", low=0)
+    value_warmup: int = setting(0, "Steps in which only the value model learns.", low=0)
+    whiten_rewards: bool = setting(False, "Divide the rewards of tokens by their deviation in the step (PPO).")
     correction: Literal["auto", "off", "token", "sequence"] = setting(
         "auto",
         "Weigh by how likely the learner finds what was sampled, over how likely the sampler did: each token by "
@@ -143,13 +174,50 @@ class LearnerConfig:
     dtype: Literal["auto", "float32", "bfloat16"] = setting(
         "auto", "Compute type; auto is bfloat16 where the GPU has it."
     )
+    attention: str = setting(
+        "", "Attention backend of transformers, such as `flash_attention_2` or `flex_attention`; empty is its default."
+    )
+    shard: Literal["auto", "ddp", "fsdp"] = setting(
+        "auto",
+        "With several processes: a copy of the weights in each, or a part (FSDP2). auto is fsdp where accelerate's "
+        "launcher was told so, else ddp.",
+    )
+    recompute: bool = setting(False, "Gradient checkpointing: activations of a layer are computed again, not kept.")
+    compile: bool = setting(False, "Compile the layers with torch.compile.")
+    liger: bool = setting(False, "Liger's kernels for norms, rotary embeddings and MLPs (needs `liger-kernel`).")
+
+
+@dataclass(frozen=True)
+class LoraConfig:
+    """Low-rank adapters in place of the whole policy."""
+
+    rank: int = setting(0, "Rank of the adapters; 0 trains all weights.", low=0)
+    alpha: int = setting(0, "Scale of an adapter, over its rank; 0 is twice the rank.", low=0)
+    targets: tuple[str, ...] = setting(
+        (), "Name of modules to adapt, or the end of it, such as `q_proj`; none takes every linear layer but the head."
+    )
+    quantize: Literal["none", "8bit", "4bit"] = setting(
+        "none", "Keep the weights below the adapters in so few bits (QLoRA; needs `bitsandbytes`)."
+    )
+
+
+@dataclass(frozen=True)
+class CurriculumConfig:
+    """Which training prompts are passed over."""
+
+    skip: float = setting(
+        0.0, "Chance at most to pass over a prompt that is always or never solved; 0 is off.", low=0, high=0.99
+    )
+    memory: float = setting(
+        0.9, "What earlier verdicts on a prompt still count, each time that it is sampled again.", low=0, high=1
+    )
 
 
 @dataclass(frozen=True)
 class EvalConfig:
     """How accuracy on the held-out split is measured."""
 
-    limit: int = setting(500, "Test problems used, the first ones; 0 takes all.", low=0)
+    limit: int = setting(500, "Test problems used of each task, the first ones; 0 takes all.", low=0)
     samples: int = setting(1, "Completions per problem.", low=1)
     temperature: float = setting(0.0, "Softmax temperature; 0 is greedy.", low=0)
     every: int = setting(0, "Steps between evaluations; 0 evaluates before the first and after the last.", low=0)
@@ -159,44 +227,37 @@ class EvalConfig:
 class TrainConfig:
     """One training run."""
 
-    task: str = setting("math", "A task's name, or the path of a TOML task.")
+    task: str = setting(
+        "math", "A task's name, or the path of a TOML task; several with weights, as in `math:0.7,json:0.3`."
+    )
     model: str = setting("", "A causal language model: `starter`, a folder, or a hub name.")
-    data: str = setting("", "A local copy of the task's data: a file, or a folder with one file per split.")
-    algorithm: Literal["grpo", "dapo"] = setting("dapo", "The recipe that sets the learner's defaults.")
+    data: str = setting(
+        "",
+        "A local copy of the task's data: a file, or a folder with one file per split; for several tasks "
+        "`NAME=PATH,NAME=PATH`.",
+    )
+    algorithm: Literal["grpo", "dapo", "dr-grpo", "gspo", "cispo", "rloo", "reinforce++", "ppo"] = setting(
+        "dapo", "The recipe that sets the learner's defaults; `rlvr algorithms` lists them."
+    )
     steps: int = setting(200, "Steps of sample, verify, update.", low=1)
     seed: int = setting(0, "Seed of data order, sampling and everything else random.", low=0, high=2**32 - 1)
     out: str = setting("", "The run's directory; empty makes one under `runs/`.")
     device: str = setting("", "`cpu`, `cuda`, `mps`; empty takes the best there is.")
     preflight: bool = setting(True, "Try the task's verifier on a few samples before the first step.")
     save_every: int = setting(50, "Steps between checkpoints; 0 keeps only the last.", low=0)
-    keep_checkpoints: int = setting(2, "Checkpoints kept.", low=1)
+    keep_checkpoints: int = setting(2, "Checkpoints kept, the newest.", low=1)
+    keep_best: int = setting(
+        1, "Checkpoints kept besides: of the best held-out accuracy, where `eval.every` measured it then.", low=0
+    )
     plugin: tuple[str, ...] = setting((), "Plugin files to load.")
     sampler: SamplerConfig = field(default_factory=SamplerConfig)
     scorer: ScorerConfig = field(default_factory=ScorerConfig)
     sandbox: SandboxConfig = field(default_factory=SandboxConfig)
     reward: RewardConfig = field(default_factory=RewardConfig)
     learner: LearnerConfig = field(default_factory=LearnerConfig)
+    lora: LoraConfig = field(default_factory=LoraConfig)
+    curriculum: CurriculumConfig = field(default_factory=CurriculumConfig)
     eval: EvalConfig = field(default_factory=EvalConfig)
-
-
-ALGORITHMS: Mapping[str, Layer] = {
-    # Shao et al. 2024 (arXiv:2402.03300), with the KL term off as is usual with verifiable rewards.
-    "grpo": {
-        "learner.aggregate": "sequence",
-        "learner.clip_low": 0.2,
-        "learner.clip_high": 0.2,
-        "sampler.dynamic": False,
-        "reward.overlong": "keep",
-    },
-    # Yu et al. 2025 (arXiv:2503.14476): clip-higher, token-level loss, dynamic sampling, soft overlong penalty.
-    "dapo": {
-        "learner.aggregate": "token",
-        "learner.clip_low": 0.2,
-        "learner.clip_high": 0.28,
-        "sampler.dynamic": True,
-        "reward.overlong": "soft",
-    },
-}
 
 
 @dataclass(frozen=True)
@@ -255,7 +316,7 @@ def resolve(layers: Iterable[tuple[str, Layer]], task_defaults: Layer | None = N
     for origin, layer in own:
         if "algorithm" in layer:
             algorithm = coerce(known["algorithm"], layer["algorithm"], origin)
-    recipe = (f"algorithm {algorithm}", ALGORITHMS[algorithm])
+    recipe = (f"algorithm {algorithm}", ALGORITHMS[algorithm].settings)
     values: dict[str, Any] = {name: leaf.default for name, leaf in known.items()}
     origins = dict.fromkeys(known, "default")
     for origin, layer in [recipe, *own]:
@@ -284,14 +345,8 @@ def check(config: TrainConfig) -> None:
             f"{config.sampler.max_tokens}",
             "the soft penalty grows over the last tokens of the limit",
         )
-    if config.learner.updates_per_step > config.sampler.prompts_per_step:
-        raise ConfigError(
-            f"`learner.updates_per_step` {config.learner.updates_per_step} is more than the "
-            f"{config.sampler.prompts_per_step} groups of a step",
-            "an update takes whole groups; lower one or raise `sampler.prompts_per_step`",
-        )
-
     check_sampling(config.sampler)
+    check_learning(config)
 
 
 def check_sampling(sampler: SamplerConfig) -> None:
@@ -324,6 +379,67 @@ def check_sampling(sampler: SamplerConfig) -> None:
     engine_options(sampler.options)
 
 
+def check_learning(config: TrainConfig) -> None:
+    """Refuses ways to learn that do not go together."""
+    learner, sampler = config.learner, config.sampler
+    if learner.advantage in GROUP_RELATIVE and sampler.group_size < 2:
+        raise ConfigError(
+            f"`sampler.group_size` is {sampler.group_size}, but `learner.advantage` `{learner.advantage}` compares the "
+            "completions of a group",
+            "take 2 or more (8 is usual), or an algorithm that needs no groups: `ppo`, `reinforce++`",
+        )
+    if sampler.group_size < 2 and sampler.dynamic:
+        raise ConfigError(
+            "`sampler.dynamic` wants groups whose rewards vary, but `sampler.group_size` is 1",
+            "`--no-sampler.dynamic`, or larger groups",
+        )
+    if sampler.prompts_per_step % learner.updates_per_step:
+        raise ConfigError(
+            f"the {sampler.prompts_per_step} groups of a step do not divide into `learner.updates_per_step` "
+            f"{learner.updates_per_step}",
+            "updates of one step take the same number of groups; "
+            f"try {nearest_divisor(sampler.prompts_per_step, learner.updates_per_step)}",
+        )
+    if learner.reference == "none" and (learner.kl_coef or learner.kl_target):
+        raise ConfigError(
+            f"`learner.kl_coef` is {learner.kl_coef:g}, but `learner.reference` is `none`",
+            "KL is measured to a reference: name one or leave it empty for the model that training starts from",
+        )
+    if learner.kl_target and not learner.kl_coef:
+        raise ConfigError(
+            f"`learner.kl_target` is {learner.kl_target:g}, but `learner.kl_coef` 0 loads no reference",
+            "the weight adapts from where it begins: set `learner.kl_coef` above 0, such as 0.05",
+        )
+    if 0 < learner.dual_clip <= 1:
+        raise ConfigError(
+            f"`learner.dual_clip` is {learner.dual_clip:g}, but must be above 1, or 0 for off", "3 is usual"
+        )
+    if learner.dual_clip and learner.loss != "clip":
+        raise ConfigError(
+            f"`learner.dual_clip` does not go with `learner.loss` `{learner.loss}`", "only `clip` has a dual clip"
+        )
+    if config.reward.difficulty and learner.advantage not in ("group", "rloo"):
+        raise ConfigError(
+            f"`reward.difficulty` does not go with `learner.advantage` `{learner.advantage}`",
+            "it weighs advantages that a group gives by itself: take `group` or `rloo`, or set it to 0",
+        )
+    if learner.kl_in == "reward" and learner.kl_coef and config.reward.difficulty:
+        raise ConfigError(
+            "`learner.kl_in` `reward` does not go with `reward.difficulty`",
+            "take the KL into the loss, or set one of the two to 0",
+        )
+    if config.lora.quantize != "none" and not config.lora.rank:
+        raise ConfigError(
+            f"`lora.quantize` is `{config.lora.quantize}`, but weights of so few bits cannot be trained",
+            "train adapters above them: `--lora.rank 16`",
+        )
+
+
+def nearest_divisor(number: int, wanted: int) -> int:
+    """The divisor of `number` that is nearest to `wanted`; the smaller of two."""
+    return min((d for d in range(1, number + 1) if number % d == 0), key=lambda d: (abs(d - wanted), d))
+
+
 def engine_options(options: Iterable[str]) -> dict[str, Any]:
     """`sampler.options` as keyword arguments; values are JSON where they can be, else text.
 
@@ -348,7 +464,9 @@ def engine_options(options: Iterable[str]) -> dict[str, Any]:
 def warnings(config: TrainConfig) -> list[str]:
     """What is allowed but rarely wanted."""
     found = []
-    if config.sampler.group_size < 8:
+    if config.learner.kl_coef and config.learner.kl_estimator == "k1" and config.learner.kl_in == "loss":
+        found.append("the k1 estimator has no gradient on average; in a loss take k2 or k3 (`--learner.kl-estimator`)")
+    if config.sampler.group_size < 8 and config.learner.advantage in GROUP_RELATIVE:
         found.append(
             f"groups of {config.sampler.group_size} completions give a noisy baseline; 8 or more are usual "
             "(`--sampler.group-size`)"

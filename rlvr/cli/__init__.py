@@ -18,7 +18,7 @@ from collections.abc import Iterator, Sequence
 from cyclopts import App, Parameter
 
 import rlvr
-from rlvr.cli import new, sandbox, tasks, verifiers
+from rlvr.cli import algorithms, new, sandbox, tasks, verifiers
 from rlvr.cli.errors import BROKEN_PIPE, INTERRUPTED, report
 from rlvr.cli.evaluate import evaluate
 from rlvr.cli.flags import FLAGS
@@ -44,6 +44,7 @@ app = App(
 app.command(train)
 app.command(evaluate, name="eval")
 app.command(verify, usage="Usage: rlvr verify NAME COMPLETION [--KEY VALUE]... [FLAGS]")
+app.command(algorithms.app)
 app.command(tasks.app)
 app.command(verifiers.app)
 app.command(sandbox.app)

@@ -6,6 +6,7 @@ import inspect
 import os
 import re
 import typing
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from typing import Annotated, Any
@@ -120,12 +121,17 @@ def as_given(kind: Any, tokens: Sequence[Token]) -> str:
 
 
 def default(leaf: Leaf) -> str:
-    """The default as the help shows it, by algorithm where recipes differ."""
-    recipes = {name: recipe[leaf.name] for name, recipe in ALGORITHMS.items() if leaf.name in recipe}
-    if len(set(recipes.values())) > 1:
-        return " [default: " + ", ".join(f"{value} for {name}".lower() for name, value in recipes.items()) + "]"
-    value = next(iter(recipes.values()), leaf.default)
-    return f" [default: {str(value).lower() if isinstance(value, bool) else value}]" if value not in ("", ()) else ""
+    """The default as the help shows it: what most algorithms have, then those that have another."""
+    values = {name: recipe.settings.get(leaf.name, leaf.default) for name, recipe in ALGORITHMS.items()}
+    usual, _ = Counter(values.values()).most_common(1)[0]
+    others = {value: [n for n, v in values.items() if v == value] for value in values.values() if value != usual}
+    shown = [spell(usual)] if usual not in ("", ()) else []
+    shown += [f"{spell(value)} for {' and '.join(names)}" for value, names in others.items()]
+    return f" [default: {', '.join(shown)}]" if shown else ""
+
+
+def spell(value: Any) -> str:
+    return str(value).lower() if isinstance(value, bool) else str(value)
 
 
 def spell_flags(error: ConfigError, flags: Mapping[str, Sequence[str]]) -> None:

@@ -135,7 +135,7 @@ def test_every_command_has_help_with_all_its_flags(rlvr: Rlvr, name: tuple[str, 
     ("line", "error", "hint"),
     [
         ("trian", "`rlvr` has no command `trian`", "did you mean `train`?"),
-        ("zzz", "`rlvr` has no command `zzz`", "known: `train`, `eval`, `verify`, `tasks`, `verifiers`"),
+        ("zzz", "`rlvr` has no command `zzz`", "known: `train`, `eval`, `verify`, `algorithms`, `tasks`"),
         ("--versoin", "`rlvr` has no flag `--versoin`", "did you mean `--version`?"),
         ("tasks shwo", "`rlvr tasks` has no command `shwo`", "did you mean `show`?"),
         ("tasks show", "`rlvr tasks show` needs `NAME`", "`rlvr tasks show --help` shows what it takes"),
@@ -572,6 +572,8 @@ def test_every_setting_has_a_flag(rlvr: Rlvr, joint: str) -> None:
     values = {name: other_value(leaf) for name, leaf in leaves().items() if typing.get_origin(leaf.type) is not tuple}
     values["data"] = str(Path("else/where").absolute())
     del values["sampler.staleness"]  # does not go with the sampler that the line names
+    values |= {"sampler.prompts_per_step": 8, "learner.updates_per_step": 2, "learner.kl_in": "loss"}  # nor do others
+    values |= {"learner.loss": "clip", "learner.dual_clip": 3.0}
     line = [f"--{name.replace('_', joint)}={str(value).lower()}" for name, value in values.items()]
     ran = rlvr("train", "--dry-run", *line)
     assert (ran.code, ran.err) == (0, "")

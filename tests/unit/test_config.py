@@ -74,7 +74,7 @@ def test_a_layer_changes_only_what_it_names() -> None:
 def test_an_algorithm_is_its_recipe(algorithm: str) -> None:
     resolved = resolve([("flag", {"algorithm": algorithm})])
     values = flatten(dataclasses.asdict(resolved.config))
-    for name, value in ALGORITHMS[algorithm].items():
+    for name, value in ALGORITHMS[algorithm].settings.items():
         assert values[name] == value
         assert resolved.origins[name] == f"algorithm {algorithm}"
 
@@ -92,7 +92,7 @@ def test_the_strongest_algorithm_gives_the_recipe() -> None:
 
 
 def test_every_recipe_names_settings_that_exist() -> None:
-    assert {name for recipe in ALGORITHMS.values() for name in recipe} <= set(LEAVES)
+    assert {name for recipe in ALGORITHMS.values() for name in recipe.settings} <= set(LEAVES)
 
 
 # ------------------------------------------------------------------------------------------------------- values
@@ -151,7 +151,7 @@ def test_values_become_the_type_of_their_setting(name: str, raw: Any, value: Any
         ("learner.lr", -1e-9, "at least 0"),
         ("learner.clip_low", 1.01, "at most 1"),
         ("learner.beta1", 1, "at most 0.99999"),
-        ("sampler.group_size", 1, "at least 2"),
+        ("sampler.group_size", 0, "at least 1"),
         ("sampler.temperature", 0, "at least 0.001"),
         ("sampler.top_p", 0, "at least 1e-06"),
         ("sampler.dynamic", "perhaps", "true or false"),
@@ -159,8 +159,8 @@ def test_values_become_the_type_of_their_setting(name: str, raw: Any, value: Any
         ("model", 3, "text"),
         ("plugin", 3, "a list of strings"),
         ("plugin", ["a.py", 3], "a list of strings"),
-        ("algorithm", "gpro", "one of `grpo`, `dapo` ("),
-        ("algorithm", ["grpo"], "one of `grpo`, `dapo`"),
+        ("algorithm", "gropo", "one of `grpo`, `dapo`, `dr-grpo`, `gspo`, `cispo`, `rloo`, `reinforce++`, `ppo` ("),
+        ("algorithm", ["grpo"], "one of `grpo`, `dapo`, `dr-grpo`, `gspo`, `cispo`, `rloo`, `reinforce++`, `ppo`"),
         ("learner.schedule", "", "one of `constant`, `linear`, `cosine`"),
     ],
 )
@@ -170,7 +170,7 @@ def test_a_value_that_cannot_be_used_is_named_with_its_origin(name: str, raw: An
     assert caught.value.message.startswith(f"`{name}` is `{raw}`, but must be {wanted}")
     assert caught.value.message.endswith("(config a.toml)")
     told = f"give `{name}` {wanted}; it is: {LEAVES[name].help}"
-    assert caught.value.hint == ("did you mean `grpo`?" if raw == "gpro" else told)
+    assert caught.value.hint == ("did you mean `grpo`?" if raw == "gropo" else told)
 
 
 @pytest.mark.parametrize(
@@ -299,6 +299,8 @@ def values_of(leaf: Leaf) -> st.SearchStrategy[Any]:
 
 
 BOUND = ["eval.samples", "reward.overlong_buffer", "learner.updates_per_step", "sampler.backend"]  # to others
+BOUND += ["sampler.group_size", "sampler.prompts_per_step", "learner.kl_coef", "learner.kl_target", "lora.quantize"]
+BOUND += ["learner.dual_clip", "reward.difficulty"]
 BOUND += ["sampler.url", "sampler.options"]  # to a form
 LAYERS = st.fixed_dictionaries({}, optional={n: values_of(leaf) for n, leaf in LEAVES.items() if n not in BOUND})
 
@@ -310,6 +312,44 @@ def test_a_config_is_read_back_from_its_toml_as_it_was(layer: dict[str, Any]) ->
         assert text.encode()  # it can be written to a file
         again = resolve([("resumed run", flatten(tomllib.loads(text)))])
         assert again.config == resolved.config
+
+
+@pytest.mark.parametrize(
+    ("layer", "message", "hint"),
+    [
+        ({"sampler.group_size": 1}, "is 1, but `learner.advantage` `group` compares", "ppo"),
+        ({"algorithm": "rloo", "sampler.group_size": 1}, "`learner.advantage` `rloo` compares", "2 or more"),
+        (
+            {"algorithm": "ppo", "sampler.group_size": 1, "sampler.dynamic": True},
+            "rewards vary",
+            "--no-sampler.dynamic",
+        ),
+        ({"learner.kl_coef": 0.1, "learner.reference": "none"}, "`learner.reference` is `none`", "name one"),
+        ({"learner.kl_target": 6}, "`learner.kl_coef` 0 loads no reference", "above 0"),
+        ({"learner.updates_per_step": 5}, "the 32 groups of a step do not divide", "try 4"),
+        ({"learner.dual_clip": 0.5}, "`learner.dual_clip` is 0.5, but must be above 1", "3 is usual"),
+        ({"algorithm": "gspo", "learner.dual_clip": 3}, "`learner.dual_clip` does not go with", "only `clip`"),
+        ({"learner.kl_coef": 1, "learner.kl_in": "reward", "reward.difficulty": 1}, "`reward.difficulty`", "the loss"),
+        ({"algorithm": "ppo", "reward.difficulty": 1}, "`reward.difficulty` does not go with", "`group` or `rloo`"),
+        ({"lora.quantize": "4bit"}, "weights of so few bits cannot be trained", "--lora.rank"),
+    ],
+)
+def test_ways_to_learn_that_do_not_go_together_are_named(layer: dict[str, Any], message: str, hint: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        resolve([("flag", layer)])
+    assert message in caught.value.message
+    assert hint in caught.value.hint
+
+
+def test_a_clip_range_below_0_is_refused() -> None:
+    for name in ("learner.clip_low", "learner.clip_high"):
+        with pytest.raises(ConfigError, match="must be at least 0"):
+            resolve([("flag", {name: -0.1})])
+
+
+def test_algorithms_without_groups_take_single_completions() -> None:
+    for algorithm in ("ppo", "reinforce++"):
+        assert resolve([("flag", {"algorithm": algorithm, "sampler.group_size": 1})]).config.sampler.group_size == 1
 
 
 def test_how_to_sample_is_read_back_too() -> None:
