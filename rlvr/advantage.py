@@ -1,4 +1,6 @@
-"""Group-relative advantages: pure functions from the rewards of one group to its advantages.
+"""Advantages that a group gives by itself: pure functions from the rewards of one group.
+
+What takes the whole step, as whitening and GAE do, is in `rlvr.learner.returns`.
 
 A reward of None stands for a missing verdict (error, timeout, abstained) or a filtered row. Such a row is left out
 of the mean and the deviation, and gets no advantage: it is missing data, not a bad answer.
@@ -11,6 +13,8 @@ from collections.abc import Sequence
 from typing import Literal
 
 EPSILON = 1e-4
+
+Estimator = Literal["group", "rloo", "reinforce++", "reinforce++-baseline", "gae"]
 
 
 def informative(rewards: Sequence[float | None]) -> bool:
@@ -39,3 +43,36 @@ def group_advantages(rewards: Sequence[float | None], scale: Literal["std", "non
     mean = statistics.fmean(valid)
     divisor = statistics.stdev(valid) + EPSILON if scale == "std" else 1.0
     return [None if reward is None else (reward - mean) / divisor for reward in rewards]
+
+
+def leave_one_out(rewards: Sequence[float | None]) -> list[float | None]:
+    """Advantages of one group, each reward against the others.
+
+    `A_i = r_i - mean of r_j over j != i` over the n valid rewards (Ahmadian et al. 2024, "Back to Basics: Revisiting
+    REINFORCE-Style Optimization for Learning from Human Feedback in LLMs", arXiv:2402.14740, eq. 8, after Kool et al.
+    2019), which is `n / (n - 1)` times what `group_advantages` gives with `scale="none"`.
+
+    Args:
+        rewards: One per completion of the group [G]; None for a missing one.
+
+    Returns:
+        One per completion [G]: None where the reward is None; 0.0 where there is no other.
+    """
+    n = sum(reward is not None for reward in rewards)
+    centred = group_advantages(rewards, "none")
+    return [None if value is None else value * n / max(n - 1, 1) for value in centred]
+
+
+def credits(rewards: Sequence[float | None], estimator: Estimator, scale: Literal["std", "none"]) -> list[float | None]:
+    """What each completion of a group is credited with: its advantage, or what the learner makes advantages of.
+
+    `group` and `rloo` give advantages. `reinforce++-baseline` gives `r_i - mean(r)`, and `reinforce++` and `gae` the
+    reward itself; the learner whitens these over the step, or holds them against a value model.
+    """
+    if estimator == "group":
+        return group_advantages(rewards, scale)
+    if estimator == "rloo":
+        return leave_one_out(rewards)
+    if estimator == "reinforce++-baseline":
+        return group_advantages(rewards, "none")
+    return list(rewards)

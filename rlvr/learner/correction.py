@@ -15,12 +15,12 @@ learner, and Yao et al. 2025, "Your Efficient RL Framework Secretly Brings You O
 Masking instead of cutting is from IcePop (Ling Team 2025, arXiv:2510.18855), which masks below a lower bound as well.
 That the clipped ratio is then taken to π_old and not to the sampler is Hilton et al. 2021, arXiv:2110.00641.
 
-Shape suffixes: R rows of a micro-batch, T columns that hold completion tokens or padding, C completions of a row.
+Shape suffixes: N tokens of a micro-batch, those that the policy wrote, C completions.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal, NamedTuple
 
 import torch
@@ -35,12 +35,12 @@ class Correction(NamedTuple):
     """Importance weights of a micro-batch.
 
     Attributes:
-        weights_RT: c_t in [0, cap] [R, T]; 0 where there is no token of the policy.
-        cut_RT: Whether the ratio was above the cap [R, T].
+        weights_N: c_t in [0, cap] [N].
+        cut_N: Whether the ratio was above the cap [N].
     """
 
-    weights_RT: Tensor
-    cut_RT: Tensor
+    weights_N: Tensor
+    cut_N: Tensor
 
 
 def resolve_correction(config: LearnerConfig, engine: bool) -> Level:
@@ -51,10 +51,9 @@ def resolve_correction(config: LearnerConfig, engine: bool) -> Level:
 
 
 def correction(
-    old_logprobs_RT: Tensor,
-    sampler_logprobs_RT: Tensor,
-    completions_RT: Tensor,
-    own_RT: Tensor,
+    old_logprobs_N: Tensor,
+    sampler_logprobs_N: Tensor,
+    completions_N: Tensor,
     level: Literal["token", "sequence"],
     cap: float,
     mask: bool = False,
@@ -62,75 +61,64 @@ def correction(
     """Truncated importance weights, by the formula above. Without gradient.
 
     Args:
-        old_logprobs_RT: log π_old of each token, by the learner [R, T].
-        sampler_logprobs_RT: log π_sampler of each token, as the sampler reported it [R, T].
-        completions_RT: Which completion of its row a token belongs to [R, T], from 0; several may share a row.
-        own_RT: Whether the policy wrote the token [R, T]; the others, and padding, count nowhere and may hold anything.
+        old_logprobs_N: log π_old of each token, by the learner [N].
+        sampler_logprobs_N: log π_sampler of each token, as the sampler reported it [N].
+        completions_N: Which completion a token belongs to, from 0 [N].
         level: Whether a token has its own ratio or that of its whole completion.
         cap: Largest weight, at least 1.
         mask: Give what is above the cap no weight at all.
     """
-    log_ratio_RT = torch.where(own_RT, old_logprobs_RT.detach() - sampler_logprobs_RT, 0.0)
-    if level == "sequence":
-        sums_RC = log_ratio_RT.new_zeros(len(log_ratio_RT), int(completions_RT.max()) + 1)
-        log_ratio_RT = sums_RC.scatter_add_(1, completions_RT, log_ratio_RT).gather(1, completions_RT)
-    ratio_RT = log_ratio_RT.exp()
-    cut_RT = (ratio_RT > cap) & own_RT
-    weights_RT = torch.where(own_RT, ratio_RT.clamp(max=cap), 0.0)
-    return Correction(torch.where(cut_RT, 0.0, weights_RT) if mask else weights_RT, cut_RT)
+    log_ratio_N = old_logprobs_N.detach() - sampler_logprobs_N
+    if level == "sequence" and len(completions_N):
+        sums_C = log_ratio_N.new_zeros(int(completions_N.max()) + 1)
+        log_ratio_N = sums_C.index_add(0, completions_N, log_ratio_N)[completions_N]
+    ratio_N = log_ratio_N.exp()
+    cut_N = ratio_N > cap
+    weights_N = ratio_N.clamp(max=cap)
+    return Correction(torch.where(cut_N, 0.0, weights_N) if mask else weights_N, cut_N)
 
 
 @dataclass
 class Mismatch:
     """How far apart sampler and learner are about the tokens of a step, in sums over its micro-batches."""
 
-    tokens: int = 0
-    cut: float = 0.0
-    fresh: int = 0
-    absolute: float = 0.0
+    sums: list[float] = field(default_factory=lambda: [0.0] * 6)
     largest: float = 0.0
-    kl: float = 0.0
-    stale: int = 0
-    moved: float = 0.0
 
     def add(
         self,
-        old_logprobs_RT: Tensor,
-        sampler_logprobs_RT: Tensor,
-        counts_RT: Tensor,
-        cut_RT: Tensor | None,
-        fresh_RT: Tensor | None = None,
+        old_logprobs_N: Tensor,
+        sampler_logprobs_N: Tensor,
+        counts_N: Tensor,
+        cut_N: Tensor | None,
+        fresh_N: Tensor | None = None,
     ) -> None:
         """Counts a micro-batch in.
 
         Args:
-            old_logprobs_RT: log π_old of each token [R, T].
-            sampler_logprobs_RT: log π_sampler [R, T].
-            counts_RT: How many sampled tokens each one stands for [R, T].
-            cut_RT: Whether its weight is above the cap [R, T]; None without a correction.
-            fresh_RT: Whether the weights that sampled it are those of π_old [R, T]; None for all.
+            old_logprobs_N: log π_old of each token [N].
+            sampler_logprobs_N: log π_sampler [N].
+            counts_N: How many sampled tokens each one stands for [N].
+            cut_N: Whether its weight is above the cap [N]; None without a correction.
+            fresh_N: Whether the weights that sampled it are those of π_old [N]; None for all.
         """
-        log_ratio_RT = torch.where(counts_RT > 0, old_logprobs_RT.detach() - sampler_logprobs_RT, 0.0)
-        fresh_counts_RT = counts_RT if fresh_RT is None else counts_RT * fresh_RT
-        fresh_ratio_RT = torch.where(fresh_counts_RT > 0, log_ratio_RT, 0.0)
+        if not len(counts_N):
+            return
+        log_ratio_N = old_logprobs_N.detach() - sampler_logprobs_N
+        fresh_counts_N = counts_N if fresh_N is None else counts_N * fresh_N
+        fresh_ratio_N = torch.where(fresh_counts_N > 0, log_ratio_N, 0.0)
         sums = (
-            counts_RT.sum(),
-            counts_RT.new_zeros(()) if cut_RT is None else (cut_RT * counts_RT).sum(),
-            fresh_counts_RT.sum(),
-            (fresh_ratio_RT.abs() * fresh_counts_RT).sum(),
-            fresh_ratio_RT.abs().max(),
-            ((fresh_ratio_RT.expm1() - fresh_ratio_RT) * fresh_counts_RT).sum(),
-            (log_ratio_RT.abs() * (counts_RT - fresh_counts_RT)).sum(),
+            counts_N.sum(),
+            counts_N.new_zeros(()) if cut_N is None else (cut_N * counts_N).sum(),
+            fresh_counts_N.sum(),
+            (fresh_ratio_N.abs() * fresh_counts_N).sum(),
+            ((fresh_ratio_N.expm1() - fresh_ratio_N) * fresh_counts_N).sum(),
+            (log_ratio_N.abs() * (counts_N - fresh_counts_N)).sum(),
+            fresh_ratio_N.abs().max(),
         )
-        tokens, cut, fresh, absolute, largest, kl, moved = torch.stack(sums).tolist()
-        self.tokens += int(tokens)
-        self.cut += cut
-        self.fresh += int(fresh)
-        self.absolute += absolute
+        *found, largest = torch.stack(sums).tolist()
+        self.sums = [a + b for a, b in zip(self.sums, found, strict=True)]
         self.largest = max(self.largest, largest)
-        self.kl += kl
-        self.stale += int(tokens - fresh)
-        self.moved += moved
 
     def metrics(self, corrects: bool) -> dict[str, float]:
         """Means over the tokens, each only where there are such.
@@ -140,13 +128,14 @@ class Mismatch:
         Divergence", 2020). Of those that older weights sampled: `off_policy`, else like `mismatch`. Of all, with a
         correction: `corrected`, the share above the cap.
         """
+        tokens, cut, fresh, absolute, kl, moved = self.sums
         found = {}
-        if self.fresh:
-            found["mismatch"] = self.absolute / self.fresh
+        if fresh:
+            found["mismatch"] = absolute / fresh
             found["mismatch_max"] = self.largest
-            found["mismatch_kl"] = self.kl / self.fresh
-        if self.stale:
-            found["off_policy"] = self.moved / self.stale
-        if self.tokens and corrects:
-            found["corrected"] = self.cut / self.tokens
+            found["mismatch_kl"] = kl / fresh
+        if tokens > fresh:
+            found["off_policy"] = moved / (tokens - fresh)
+        if tokens and corrects:
+            found["corrected"] = cut / tokens
         return found

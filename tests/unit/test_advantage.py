@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rlvr.advantage import EPSILON, group_advantages, informative
+from rlvr.advantage import EPSILON, Estimator, credits, group_advantages, informative, leave_one_out
 
 Scale = Literal["std", "none"]
 
@@ -71,3 +71,72 @@ def test_scaled_advantages_do_not_depend_on_the_unit_or_the_zero_of_the_reward(
 ) -> None:
     rescaled = group_advantages([unit * reward + zero for reward in rewards])
     assert rescaled == pytest.approx(group_advantages(rewards), rel=1e-3)  # but for EPSILON
+
+
+# Each against the others
+
+
+def test_each_reward_is_held_against_the_mean_of_the_others() -> None:
+    assert leave_one_out([1.0, 0.0, 0.5]) == pytest.approx([0.75, -0.75, 0.0])
+    assert leave_one_out([1.0, None, 0.0, 0.5]) == [pytest.approx(0.75), None, pytest.approx(-0.75), pytest.approx(0)]
+
+
+@pytest.mark.parametrize("rewards", [[], [None], [0.7], [0.7, None], [1.0, 1.0]], ids=str)
+def test_without_another_or_a_difference_it_is_zero(rewards: list[float | None]) -> None:
+    assert leave_one_out(rewards) == [None if r is None else 0.0 for r in rewards]
+
+
+@given(st.lists(REWARDS, min_size=2, max_size=12))
+def test_leaving_one_out_is_the_centred_reward_made_longer(rewards: list[float]) -> None:
+    n, found = len(rewards), leave_one_out(rewards)
+    others = [(sum(rewards) - reward) / (n - 1) for reward in rewards]
+    assert found == pytest.approx([r - mean for r, mean in zip(rewards, others, strict=True)], abs=1e-9)
+    centred = [a for a in group_advantages(rewards, "none") if a is not None]
+    assert found == pytest.approx([n / (n - 1) * a for a in centred], abs=1e-9)
+
+
+# What a completion is credited with
+
+ESTIMATORS: tuple[Estimator, ...] = ("group", "rloo", "reinforce++", "reinforce++-baseline", "gae")
+
+
+def test_credits_by_hand() -> None:
+    rewards = [1.0, 0.0, None, 0.5]
+    right = 0.5 / (0.5 + EPSILON)
+    expected: dict[tuple[Estimator, Scale], list[float | None]] = {
+        ("group", "std"): [right, -right, None, 0.0],
+        ("group", "none"): [0.5, -0.5, None, 0.0],
+        ("rloo", "none"): [0.75, -0.75, None, 0.0],
+        ("reinforce++", "std"): rewards,
+        ("reinforce++-baseline", "std"): [0.5, -0.5, None, 0.0],
+        ("gae", "std"): rewards,
+    }
+    for (estimator, scale), values in expected.items():
+        found = credits(rewards, estimator, scale)
+        assert [a is None for a in found] == [a is None for a in values]
+        assert [a for a in found if a is not None] == pytest.approx([a for a in values if a is not None])
+
+
+@given(GROUPS, st.sampled_from(ESTIMATORS), st.sampled_from(["std", "none"]))
+def test_credits_of_missing_rows_are_missing_and_change_nothing(
+    rewards: list[float | None], estimator: Estimator, scale: Scale
+) -> None:
+    found = credits(rewards, estimator, scale)
+    assert [a is None for a in found] == [r is None for r in rewards]
+    valid = [reward for reward in rewards if reward is not None]
+    assert [a for a in found if a is not None] == credits(valid, estimator, scale)
+
+
+@given(
+    GROUPS,
+    st.sampled_from(["group", "rloo", "reinforce++-baseline"]),
+    st.sampled_from(["std", "none"]),
+    st.integers(-8, 8).map(lambda n: n / 4),
+)
+def test_credits_with_a_baseline_sum_to_nothing_and_do_not_depend_on_the_zero_of_the_reward(
+    rewards: list[float | None], estimator: Estimator, scale: Scale, zero: float
+) -> None:
+    found = [a for a in credits(rewards, estimator, scale) if a is not None]
+    assert sum(found) == pytest.approx(0, abs=1e-8)
+    shifted = credits([None if r is None else r + zero for r in rewards], estimator, scale)
+    assert [a for a in shifted if a is not None] == pytest.approx(found, abs=1e-6)

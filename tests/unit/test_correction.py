@@ -37,18 +37,14 @@ LEVELS: tuple[Level, ...] = ("token", "sequence")
 
 
 def logs(*values: float) -> Tensor:
-    return torch.tensor([values], dtype=torch.float64).log()
-
-
-def own(*values: int) -> Tensor:
-    return torch.tensor([values], dtype=torch.bool)
+    return torch.tensor(values, dtype=torch.float64).log()
 
 
 def simple(ratios: Sequence[float], level: Level, cap: float, mask: bool = False) -> tuple[list[float], list[bool]]:
     """Weights of one completion with these ratios, and which of them are cut."""
-    one = torch.ones(1, len(ratios))
-    found = correction(logs(*ratios) - 3, -3 * one, 0 * one.long(), one.bool(), level, cap, mask)
-    return found.weights_RT[0].tolist(), found.cut_RT[0].tolist()
+    one = torch.ones(len(ratios))
+    found = correction(logs(*ratios) - 3, -3 * one, 0 * one.long(), level, cap, mask)
+    return found.weights_N.tolist(), found.cut_N.tolist()
 
 
 # The weights
@@ -72,18 +68,18 @@ def test_a_whole_completion_has_the_product_of_its_ratios() -> None:
     assert simple([1.5, 1.0, 1.5], "sequence", 2.0, mask=True) == ([0.0] * 3, [True] * 3)
 
 
-def test_completions_that_share_a_row_are_summed_apart_and_without_what_they_did_not_write() -> None:
-    """Columns: padding, a first completion of ratios 3 and 0.25, a second of 1.5, [9 by the environment] and 1.2."""
-    found = correction(
-        logs(7.0, 3.0, 0.25, 1.5, 9.0, 1.2, 7.0),
-        torch.zeros(1, 7),
-        torch.tensor([[0, 1, 1, 2, 2, 2, 0]]),
-        own(0, 1, 1, 1, 0, 1, 0),
-        "sequence",
-        cap=1.6,
-    )
-    assert found.weights_RT[0].tolist() == pytest.approx([0, 0.75, 0.75, 1.6, 0, 1.6, 0])
-    assert found.cut_RT.tolist() == [[False, False, False, True, False, True, False]]
+def test_completions_are_summed_apart() -> None:
+    """Ratios 3 and 0.25 of one completion, none of a second, 1.5 and 1.2 of a third, whose tokens lie apart."""
+    completions = torch.tensor([2, 0, 0, 2])
+    found = correction(logs(1.5, 3.0, 0.25, 1.2), torch.zeros(4), completions, "sequence", cap=1.6)
+    assert found.weights_N.tolist() == pytest.approx([1.6, 0.75, 0.75, 1.6])
+    assert found.cut_N.tolist() == [True, False, False, True]
+
+
+@pytest.mark.parametrize("level", LEVELS)
+def test_no_token_has_no_weight(level: Level) -> None:
+    found = correction(logs(), logs(), torch.zeros(0, dtype=torch.long), level, 2.0)
+    assert found.weights_N.shape == found.cut_N.shape == (0,)
 
 
 def test_a_ratio_beyond_all_numbers_is_the_cap() -> None:
@@ -92,73 +88,68 @@ def test_a_ratio_beyond_all_numbers_is_the_cap() -> None:
 
 def test_below_the_cap_a_mean_over_the_sampler_becomes_one_over_the_policy() -> None:
     generator = torch.Generator().manual_seed(0)
-    policy, sampler = torch.randn(2, 1, 7, generator=generator, dtype=torch.float64).log_softmax(dim=-1)
-    values = torch.randn(1, 7, generator=generator, dtype=torch.float64)
-    ones = torch.ones(1, 7, dtype=torch.long)
-    weights = correction(policy, sampler, ones, ones.bool(), "token", cap=1e9).weights_RT
+    policy, sampler = torch.randn(2, 7, generator=generator, dtype=torch.float64).log_softmax(dim=-1)
+    values = torch.randn(7, generator=generator, dtype=torch.float64)
+    weights = correction(policy, sampler, torch.arange(7), "token", cap=1e9).weights_N
     assert (sampler.exp() * weights * values).sum().item() == pytest.approx((policy.exp() * values).sum().item())
 
 
 @given(
-    st.lists(
-        st.lists(st.tuples(*[st.floats(-60, 0)] * 2, st.integers(0, 2), st.booleans()), min_size=5, max_size=5),
-        min_size=1,
-        max_size=3,
-    ),
+    st.lists(st.tuples(st.floats(-60, 0), st.floats(-60, 0), st.integers(0, 2)), max_size=9),
     st.sampled_from(LEVELS),
     st.floats(1, 10),
     st.booleans(),
-    st.sampled_from([0.0, math.inf, -math.inf, math.nan]),
 )
 def test_weights_lie_between_zero_and_the_cap(
-    rows: list[list[tuple[float, float, int, bool]]], level: Level, cap: float, mask: bool, garbage: float
+    cells: list[tuple[float, float, int]], level: Level, cap: float, mask: bool
 ) -> None:
-    old, sampler, completions, written = (torch.tensor([[cell[i] for cell in row] for row in rows]) for i in range(4))
-    elsewhere = torch.full_like(old, garbage)
-    arguments = (completions, written, level, cap, mask)
-    weights, cut = correction(torch.where(written, old, elsewhere), torch.where(written, sampler, 0.0), *arguments)
+    old, sampler = (torch.tensor([cell[i] for cell in cells], dtype=torch.float64) for i in range(2))
+    completions = torch.tensor([cell[2] for cell in cells], dtype=torch.long)
+    weights, cut = correction(old, sampler, completions, level, cap, mask)
     assert (weights >= 0).all()
     assert (weights <= cap).all()
-    assert (weights[~written] == 0).all()
-    assert not cut[~written].any()
-    assert (weights[cut] == (0.0 if mask else torch.tensor(cap))).all()
-    clean = correction(torch.where(written, old, 0.0), torch.where(written, sampler, 0.0), *arguments)
-    assert torch.equal(weights, clean.weights_RT)
+    assert (weights[cut] == (0.0 if mask else cap)).all()
+    if level == "sequence":
+        assert all(len(set(weights[completions == c].tolist())) <= 1 for c in range(3))
 
 
 @pytest.mark.parametrize("level", LEVELS)
 @pytest.mark.parametrize("mask", [False, True])
-def test_the_gradient_of_the_loss_takes_the_weights_for_constants(level: Level, mask: bool) -> None:
+@pytest.mark.parametrize("kind", ["clip", "gspo", "cispo"])
+def test_the_gradient_of_the_loss_takes_the_weights_for_constants(level: Level, mask: bool, kind: Any) -> None:
     generator = torch.Generator().manual_seed(1)
-    old, now, sampler, reference = -2 * torch.rand(4, 3, 6, generator=generator, dtype=torch.float64)
+    old, now, sampler = -2 * torch.rand(3, 16, generator=generator, dtype=torch.float64)
     now = old + 0.2 * (now + 1)
-    completions = torch.tensor([[1, 1, 1, 2, 2, 0], [1, 2, 2, 2, 2, 2], [1, 1, 1, 1, 1, 1]])
-    counts = torch.tensor([[1, 1, 1, 2, 2, 0], [1, 1, 0, 0, 1, 1], [3, 3, 3, 3, 3, 3]])
-    advantages = torch.randn(3, 1, generator=generator, dtype=torch.float64).expand(3, 6)
+    completions = torch.tensor([0, 0, 0, 1, 1, 2, 2, 2, 2, 2, 3, 3, 3, 3, 3, 3])
+    weights = torch.tensor([1, 1, 1, 2, 2, 0, 1, 1, 0, 1, 3, 3, 3, 3, 3, 3]) / 10.0
+    advantages = torch.randn(4, generator=generator, dtype=torch.float64)[completions]
     old.requires_grad_()
-    found = correction(old, sampler, completions, counts > 0, level, 1.5, mask)
-    assert not found.weights_RT.requires_grad
-    assert found.cut_RT.any()
-    assert not found.cut_RT.all()
+    found = correction(old, sampler, completions, level, 1.5, mask)
+    assert not found.weights_N.requires_grad
+    assert found.cut_N.any()
+    assert not found.cut_N.all()
 
-    def loss(x: Tensor) -> Tensor:
-        return policy_loss(
-            x, old.detach(), advantages, counts / 10.0, **CLIP, reference_logprobs_RT=reference, kl_coef=0.1,
-            correction_RT=found.weights_RT,
-        ).loss  # fmt: skip
+    def gradient(factor: Tensor | None) -> Tensor:
+        x = now.clone().requires_grad_()
+        policy_loss(
+            x, old.detach(), advantages, weights, completions, kind, **CLIP, correction_N=factor
+        ).loss.backward()
+        assert x.grad is not None
+        return x.grad
 
-    now.requires_grad_()
-    assert torch.autograd.gradcheck(loss, now)
-    (gradient,) = torch.autograd.grad(loss(now), now)
-    assert (gradient[counts == 0] == 0).all()
-    assert (gradient[found.cut_RT] == 0).all() == mask
+    corrected = gradient(found.weights_N)
+    assert (corrected[weights == 0] == 0).all()
+    if kind == "gspo" and level == "token":  # a completion's ratio is of all its tokens, so that they share the weights
+        assert not torch.allclose(corrected, gradient(None) * found.weights_N)
+    else:
+        torch.testing.assert_close(corrected, gradient(None) * found.weights_N)
 
 
 @pytest.mark.parametrize("engine", [False, True])
 def test_auto_corrects_engines_token_by_token(engine: bool) -> None:
     assert resolve_correction(LearnerConfig(), engine) == ("token" if engine else "off")
     for level in ("off", "token", "sequence"):
-        assert resolve_correction(LearnerConfig(correction=level), engine) == level  # type: ignore[arg-type]
+        assert resolve_correction(LearnerConfig(correction=level), engine) == level
 
 
 def test_the_examples_of_the_page_run_as_they_stand() -> None:
@@ -171,10 +162,11 @@ def test_the_examples_of_the_page_run_as_they_stand() -> None:
 
 
 def test_mismatch_by_hand() -> None:
-    """Ratios 2, 1 and 0.5, the last sampled twice; the fourth is not the policy's."""
+    """Ratios 2, 1 and 0.5, the last sampled twice; in two micro-batches, and one that is empty."""
     mismatch = Mismatch()
-    cut = torch.tensor([[True, False, False, False]])
-    mismatch.add(logs(2, 1, 0.5, 100) - 1, -torch.ones(1, 4).double(), torch.tensor([[1.0, 1.0, 2.0, 0.0]]), cut)
+    mismatch.add(logs(2, 1) - 1, -torch.ones(2).double(), torch.ones(2), torch.tensor([True, False]))
+    mismatch.add(logs(), logs(), torch.zeros(0), None)
+    mismatch.add(logs(0.5) - 1, -torch.ones(1).double(), torch.tensor([2.0]), torch.tensor([False]))
     assert mismatch.metrics(corrects=True) == pytest.approx(
         {
             "mismatch": 3 * math.log(2) / 4,
@@ -187,9 +179,22 @@ def test_mismatch_by_hand() -> None:
     assert Mismatch().metrics(corrects=True) == {}
 
 
+def test_what_older_weights_sampled_is_told_apart() -> None:
+    mismatch = Mismatch()
+    mismatch.add(logs(2, 8), logs(1, 1), torch.tensor([1.0, 3.0]), None, torch.tensor([1.0, 0.0]))
+    assert mismatch.metrics(corrects=False) == pytest.approx(
+        {
+            "mismatch": math.log(2),
+            "mismatch_max": math.log(2),
+            "mismatch_kl": 1 - math.log(2),
+            "off_policy": math.log(8),
+        }
+    )
+
+
 def test_the_kl_is_that_of_the_sampler_to_the_learner() -> None:
     """Every token as often as the sampler draws it."""
-    sampler, learner = torch.tensor([[[0.2, 0.3, 0.5]], [[0.3, 0.6, 0.1]]]).double()
+    sampler, learner = torch.tensor([[0.2, 0.3, 0.5], [0.3, 0.6, 0.1]]).double()
     mismatch = Mismatch()
     mismatch.add(learner.log(), sampler.log(), 10 * sampler, None)
     expected = (sampler * (sampler / learner).log()).sum().item()
@@ -224,7 +229,7 @@ class Recorder:
         self.model = model
         self.gradients: list[list[Tensor]] = []
         self.learner = Learner(model, config, 10, accelerator, reference)
-        self.learner.optimizer.optimizer.register_step_pre_hook(self._keep)
+        self.learner.optimizer.register_step_pre_hook(self._keep)
 
     def _keep(self, *_: Any) -> None:
         self.gradients.append([zeros_for_none(p) for p in self.model.parameters()])
@@ -315,21 +320,23 @@ def test_the_gradient_is_that_of_the_formula_whatever_the_micro_batches(
 
 
 @pytest.mark.parametrize("level", LEVELS)
-@pytest.mark.parametrize(("attention", "sequences"), [(0.0, 4), (1e9, 12)])
+@pytest.mark.parametrize(("handicap", "sequences"), [(0.0, 5), (1e9, 12)])
 def test_the_gradient_does_not_depend_on_which_rows_share_their_prompt(
     fresh_model: Callable[..., Any],
     groups: list[list[Row]],
     accelerator: Any,
     level: Level,
-    attention: float,
+    handicap: float,
     sequences: int,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("rlvr.learner.batch.ATTENTION_HANDICAP", attention)
+    monkeypatch.setattr("rlvr.learner.batch.MASK_HANDICAP", handicap)
+    monkeypatch.setattr("rlvr.learner.learner.into_bins", lambda tokens, packs, *_: [[pack] for pack in packs])
     config = replace(CONFIG, correction=level)
     recorder = Recorder(fresh_model(), config, accelerator)
     seen: list[int] = []
-    recorder.model.register_forward_pre_hook(lambda *a: seen.append(len(a[-1]["input_ids"])), with_kwargs=True)
+    decoder = recorder.model.get_decoder()
+    decoder.register_forward_pre_hook(lambda *a: seen.append(len(a[-1]["input_ids"])), with_kwargs=True)
     recorder.update(groups)
     assert seen[-1] == sequences
     check(Recorder(fresh_model(), config, accelerator), groups, config)
@@ -389,7 +396,7 @@ def test_later_updates_of_a_step_use_the_policy_that_it_began_with(
     config = replace(CONFIG, correction=level)
     both = Recorder(fresh_model(), replace(config, updates_per_step=2), accelerator)
     passes: list[bool] = []
-    both.model.register_forward_pre_hook(lambda *a: passes.append(torch.is_grad_enabled()))
+    both.model.get_decoder().register_forward_pre_hook(lambda *a: passes.append(torch.is_grad_enabled()))
     stats = both.update(groups)
     assert passes[-3:] == [False, True, True]
 
@@ -406,11 +413,11 @@ def test_later_updates_of_a_step_use_the_policy_that_it_began_with(
 def test_one_update_needs_no_further_forward_pass(
     fresh_model: Callable[..., Any], groups: list[list[Row]], accelerator: Any
 ) -> None:
-    apart = [[group[0]] for group in groups]  # nothing to share, so nothing to try
     recorder = Recorder(fresh_model(), replace(CONFIG, correction="token"), accelerator)
+    recorder.update(groups)  # the first one tries how to compute
     passes: list[bool] = []
-    recorder.model.register_forward_pre_hook(lambda *a: passes.append(torch.is_grad_enabled()))
-    recorder.update(apart)
+    recorder.model.get_decoder().register_forward_pre_hook(lambda *a: passes.append(torch.is_grad_enabled()))
+    recorder.update(groups)
     assert passes == [True]
 
 

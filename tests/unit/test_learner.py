@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-import shutil
+import random
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -14,11 +14,11 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rlvr import Completion, DataError, RunStopped, Sample, SamplingParams, Verdict
+from rlvr import Completion, RunStopped, Sample, SamplingParams, Verdict
 from rlvr.advantage import group_advantages
 from rlvr.config import LearnerConfig
 from rlvr.learner import checkpoint
-from rlvr.learner.batch import Pack, make_packs, merge, micro_batches
+from rlvr.learner.batch import Cost, Pack, Tokens, into_bins, make_packs, micro_batches
 from rlvr.learner.learner import Learner, split
 from rlvr.rollout import Group, Row, State
 from rlvr.sampler.transformers import TransformersSampler
@@ -50,7 +50,7 @@ class Recorder:
         self.model = model
         self.gradients: list[list[torch.Tensor]] = []
         self.learner = Learner(model, config, total, accelerator, reference)
-        self.learner.optimizer.optimizer.register_step_pre_hook(self._keep)
+        self.learner.optimizer.register_step_pre_hook(self._keep)
 
     def _keep(self, *_: Any) -> None:
         self.gradients.append([zeros_for_none(p) for p in self.model.parameters()])
@@ -120,23 +120,25 @@ def test_the_gradient_is_that_of_the_formula_whatever_the_micro_batches(
     check_gradient(recorder, groups, config)
 
 
-@pytest.mark.parametrize("attention", [0.0, 4.0, 1e9])
+@pytest.mark.parametrize("handicap", [0.0, 2.0, 1e9])
 def test_the_gradient_does_not_depend_on_which_rows_share_their_prompt(
     fresh_model: Callable[..., Any],
     groups: list[list[Row]],
     accelerator: Any,
-    attention: float,
+    handicap: float,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """The dearer attention is, the fewer completions are packed behind one prompt: all, two, or one."""
-    monkeypatch.setattr("rlvr.learner.batch.ATTENTION_HANDICAP", attention)
+    monkeypatch.setattr("rlvr.learner.batch.MASK_HANDICAP", handicap)
+    monkeypatch.setattr("rlvr.learner.learner.into_bins", lambda tokens, packs, *_: [[pack] for pack in packs])
     model = fresh_model()
     seen: list[int] = []
-    model.register_forward_pre_hook(lambda *a: seen.append(len(a[-1]["input_ids"])), with_kwargs=True)
+    decoder = model.get_decoder()
+    decoder.register_forward_pre_hook(lambda *a: seen.append(len(a[-1]["input_ids"])), with_kwargs=True)
     recorder = Recorder(model, CONFIG, accelerator)
     recorder.update(groups)
-    sequences = seen[-1]  # in one micro-batch, 12 rows of 4 prompts
-    assert {0.0: sequences == 4, 4.0: 4 < sequences < 12, 1e9: sequences == 12}[attention]
+    sequences = seen[-1]  # in one micro-batch, 12 rows of 4 prompts, of which one has nothing to share
+    assert {0.0: sequences == 6, 2.0: 6 < sequences < 12, 1e9: sequences == 12}[handicap]
     seen.clear()
     check_gradient(Recorder(fresh_model(), CONFIG, accelerator), groups, CONFIG)
 
@@ -182,9 +184,11 @@ def test_rows_without_advantage_cost_no_forward_pass_but_count(
     """That they count, the comparisons with the formula show: one row of each group has advantage 0."""
     model = fresh_model()
     seen: list[int] = []
-    model.register_forward_pre_hook(lambda *a: seen.append(1))
+    learner = Learner(model, CONFIG, 10, accelerator)
+    learner.update([groups[0]], TEMPERATURE)
+    model.get_decoder().register_forward_pre_hook(lambda *a: seen.append(1))
     idle = [replace(row, advantage=0.0) for row in groups[0]]
-    Learner(model, CONFIG, 10, accelerator).update([idle], TEMPERATURE)
+    learner.update([idle], TEMPERATURE)
     assert seen == []
 
 
@@ -386,51 +390,82 @@ def test_a_gradient_that_is_not_finite_stops_the_run_before_it_does_harm(
 # --------------------------------------------------------------------------------------------------- micro-batches
 
 
+CPU = torch.device("cpu")
+
+
 def row(prompt: int, completion: int, name: int = 0) -> Row:
     return Row((0,) * prompt, (name,) * completion, (0.0,) * completion, 1.0)
 
 
-def tokens(pack: Pack) -> int:
-    return sum(len(row.completion_ids) for row, _ in pack)
+def table(*groups: tuple[int, list[int]]) -> Tokens:
+    """Groups of a prompt of so many tokens and completions of so many each."""
+    return Tokens([[row(prompt, n, i) for i, n in enumerate(lengths)] for prompt, lengths in groups], CPU)
 
 
-PACKS = st.lists(st.tuples(st.integers(1, 9), st.lists(st.integers(1, 9), min_size=1, max_size=3)), max_size=8)
+GROUPS = st.lists(st.tuples(st.integers(1, 9), st.lists(st.integers(1, 9), min_size=1, max_size=3)), max_size=8)
 
 
-@given(PACKS, st.integers(1, 80))
-def test_micro_batches_take_every_pack_once_and_keep_to_the_limit(lengths: list[Any], limit: int) -> None:
-    packs: list[Pack] = [
-        [(row(prompt, n, i), 1) for n in completions] for i, (prompt, completions) in enumerate(lengths)
-    ]
-    found = list(micro_batches(packs, limit))
-    assert sorted(id(pack) for batch in found for pack in batch) == sorted(map(id, packs))
+@given(GROUPS, st.integers(1, 80), st.integers(1, 4))
+def test_micro_batches_take_every_pack_once_and_keep_to_the_limit(
+    lengths: list[Any], limit: int, multiple: int
+) -> None:
+    tokens = table(*lengths)
+    packs: list[Pack] = [tuple(group) for group in tokens.groups]
+    found = micro_batches(tokens, packs, limit, multiple)
+    assert sorted(pack for batch in found for pack in batch) == sorted(packs)
+    assert len(found) % multiple == 0
     for batch in found:
-        width = max(len(pack[0][0].prompt_ids) for pack in batch) + max(map(tokens, batch))
-        assert len(batch) == 1 or width * len(batch) <= limit
+        assert len(batch) <= 1 or sum(map(tokens.length, batch)) <= limit
 
 
-@given(
-    st.integers(1, 30),
-    st.lists(st.integers(1, 9), min_size=1, max_size=9),
-    st.integers(1, 100),
-    st.floats(0, 10),
-)
+def test_micro_batches_are_balanced_by_tokens() -> None:
+    """Filled up one after the other, the last would have what is left."""
+    tokens = table(*((1, [10]) for _ in range(12)))
+    packs = [tuple(group) for group in tokens.groups]
+    assert list(map(len, micro_batches(tokens, packs, 110))) == [6, 6]
+    assert list(map(len, micro_batches(tokens, packs, 1000, multiple=4))) == [3, 3, 3, 3]
+
+
+@given(st.integers(1, 30), st.lists(st.integers(1, 9), min_size=1, max_size=9), st.integers(1, 100), st.floats(0, 10))
 def test_packs_take_every_row_once_and_keep_to_the_limit(
     prompt: int, completions: list[int], limit: int, attention: float
 ) -> None:
-    rows = [(row(prompt, n, i), i) for i, n in enumerate(completions, start=1)]
-    packs = list(make_packs(rows, limit, 1.0, attention))
-    assert [counted for pack in packs for counted in pack] == rows
-    assert all(len(pack) == 1 or prompt + tokens(pack) <= limit for pack in packs)
+    tokens = table((prompt, completions))
+    packs = list(make_packs(tokens, tokens.groups[0], limit, Cost(1.0, attention)))
+    assert [number for pack in packs for number in pack] == tokens.groups[0]
+    assert all(len(pack) == 1 or tokens.length(pack) <= limit for pack in packs)
 
 
 def test_the_longer_the_prompt_the_more_completions_share_it() -> None:
     def size(prompt: int) -> int:
-        return len(next(make_packs([(row(prompt, 10), 1)] * 16, 10**6, 1e6, 1e3)))
+        tokens = table((prompt, [10] * 16))
+        return len(next(make_packs(tokens, tokens.groups[0], 10**6, Cost(1e6, 1e3))))
 
     sizes = [size(prompt) for prompt in (1, 10, 100, 1000)]
     assert sizes == sorted(sizes)
     assert sizes[0] < sizes[-1]
+
+
+@given(GROUPS.filter(bool), st.booleans(), st.floats(0, 100))
+def test_bins_take_every_pack_once_and_are_no_wider_than_the_widest(
+    lengths: list[Any], one_row: bool, attention: float
+) -> None:
+    tokens = table(*lengths)
+    packs: list[Pack] = [tuple(group) for group in tokens.groups]
+    bins = into_bins(tokens, packs, Cost(1.0, attention), one_row)
+    assert sorted(pack for packs in bins for pack in packs) == sorted(packs)
+    widths = [sum(map(tokens.length, packs)) for packs in bins]
+    assert (len(bins) == 1) if one_row else (max(widths) <= max(map(tokens.length, packs)))
+
+
+def test_ragged_packs_fill_their_sequences() -> None:
+    """Padded to the longest they would take four times as many columns."""
+    generator = random.Random(0)
+    tokens = table(*((1, [generator.choice([5, 10, 20, 400])]) for _ in range(200)))
+    packs = [tuple(group) for group in tokens.groups]
+    bins = into_bins(tokens, packs, Cost(1e9, 1.0))
+    columns = len(bins) * max(map(tokens.length, packs))
+    assert columns < 1.1 * sum(map(tokens.length, packs))
 
 
 def test_only_rows_that_are_the_same_in_everything_are_merged() -> None:
@@ -439,8 +474,11 @@ def test_only_rows_that_are_the_same_in_everything_are_merged() -> None:
         replace(first, completion_ids=(4, 6)),
         replace(first, advantage=-0.5),
         replace(first, old_logprobs=(-1.0, -2.5)),
+        replace(first, reward=1.0),
     ]
-    assert merge([first, *others, first, first]) == [(first, 3), *((other, 1) for other in others)]
+    tokens = Tokens([[first, *others, first, first]], CPU)
+    assert tokens.rows == [first, *others]
+    assert tokens.counts == [3, 1, 1, 1, 1]
 
 
 @given(st.integers(0, 20), st.integers(1, 6))
@@ -492,26 +530,3 @@ def test_a_restored_learner_goes_on_as_if_nothing_had_happened(
     for _ in range(2):
         assert other.update(groups, TEMPERATURE) == learner.update(groups, TEMPERATURE)
     assert same(weights(other.policy), weights(learner.policy))
-
-
-@pytest.mark.parametrize("file", ["learner.pt", "model.safetensors", "state.json"])
-@pytest.mark.parametrize("damage", ["missing", "empty", "garbage", "cut short"])
-def test_a_damaged_checkpoint_is_named(saved: tuple[Path, Learner], file: str, damage: str) -> None:
-    folder, learner = saved
-    whole = (folder / file).read_bytes()
-    if damage == "missing":
-        (folder / file).unlink()
-    else:
-        (folder / file).write_bytes({"empty": b"", "garbage": b"[]", "cut short": whole[: len(whole) // 2]}[damage])
-    with pytest.raises(DataError, match="cannot be read") as caught:
-        checkpoint.read(folder, learner)
-    assert str(folder) in caught.value.message
-    assert "delete it" in caught.value.hint
-
-
-def test_a_checkpoint_of_another_model_is_named(
-    saved: tuple[Path, Learner], fresh_model: Callable[..., Any], accelerator: Any, tmp_path: Path
-) -> None:
-    shutil.copytree(saved[0], tmp_path / "copy")
-    with pytest.raises(DataError, match="cannot be read"):
-        checkpoint.read(tmp_path / "copy", Learner(fresh_model("gpt2"), SCHEDULED, 10, accelerator))

@@ -1,0 +1,130 @@
+"""The trainable modules of a learner: forward passes over a packed micro-batch, for DDP and FSDP2 to wrap."""
+
+from __future__ import annotations
+
+import contextlib
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from rlvr.learner.batch import Batch
+from rlvr.learner.logprobs import logprobs_and_entropy, token_logprobs
+
+
+class PolicyModule(nn.Module):
+    """A policy as the learner uses it: log-probabilities of targets in, nothing of the logits out.
+
+    Args:
+        model: A causal language model, with adapters (PEFT) or without.
+
+    Attributes:
+        chunked: Whether log-probabilities come from the hidden states a few tokens at a time. That takes a head that is
+            one linear layer and logits that are nothing more; where it is not so, it must be set to False.
+    """
+
+    def __init__(self, model: nn.Module) -> None:
+        super().__init__()
+        self.model = model
+        self.chunked = type(base_model(model).get_output_embeddings()) is nn.Linear
+
+    def forward(
+        self, batch: Batch, temperature: float, entropy_gradient: bool = False, without_adapter: bool = False
+    ) -> tuple[Tensor, Tensor]:
+        """log π of the targets and the entropy of the distributions they were drawn from, both [N], float32.
+
+        Args:
+            batch: Micro-batch.
+            temperature: Of the softmax.
+            entropy_gradient: Whether the entropy has a gradient too.
+            without_adapter: Compute with the weights below the adapters.
+        """
+        with self.model.disable_adapter() if without_adapter else contextlib.nullcontext():  # type: ignore[operator]
+            base = base_model(self.model)
+            if not self.chunked:
+                logits_NV = base(**inputs(batch)).logits.flatten(0, 1)[batch.where_N]
+                logprobs_N, entropy_N = logprobs_and_entropy(logits_NV, batch.targets_N, temperature)
+                return logprobs_N, entropy_N if entropy_gradient else entropy_N.detach()
+            hidden_NH = base.get_decoder()(**inputs(batch)).last_hidden_state.flatten(0, 1)[batch.where_N]
+            head = base.get_output_embeddings()
+            return token_logprobs(hidden_NH, head.weight, head.bias, batch.targets_N, temperature, entropy_gradient)
+
+
+class Critic(nn.Module):
+    """A value model: the policy's architecture with one output in place of the vocabulary.
+
+    V begins as 0 everywhere, so that the first advantages are returns and not noise.
+
+    Args:
+        model: A causal language model of which the trunk is kept; its head is dropped.
+    """
+
+    def __init__(self, model: nn.Module) -> None:
+        super().__init__()
+        base = base_model(model)
+        self.trunk = base.get_decoder()
+        weight = next(self.trunk.parameters())
+        self.head = nn.Linear(base.config.get_text_config().hidden_size, 1, device=weight.device)
+        nn.init.zeros_(self.head.weight)
+        nn.init.zeros_(self.head.bias)
+
+    def forward(self, batch: Batch) -> Tensor:
+        """V of what precedes each target [N], float32."""
+        hidden_NH = self.trunk(**inputs(batch)).last_hidden_state.flatten(0, 1)[batch.where_N]
+        return self.head(hidden_NH).squeeze(-1).float()
+
+
+def inputs(batch: Batch) -> dict[str, Any]:
+    """A micro-batch as a model's keyword arguments."""
+    return {
+        "input_ids": batch.ids_SL,
+        "attention_mask": batch.attention,
+        "position_ids": batch.positions_SL,
+        "use_cache": False,
+    }
+
+
+def base_model(model: Any) -> Any:
+    """The language model below its adapters, if it has some; adapters stay at work in it."""
+    return model.get_base_model() if hasattr(model, "get_base_model") else model
+
+
+def decoder_layers(model: nn.Module) -> list[nn.Module]:
+    """The blocks of a model that are the same over and over: what is sharded, compiled and recomputed one by one."""
+    names = {name for module in model.modules() for name in getattr(module, "_no_split_modules", None) or ()}
+    return [module for module in model.modules() if type(module).__name__ in names]
+
+
+def recompute_layers(model: nn.Module) -> None:
+    """Turns gradient checkpointing on: activations within a layer are computed again in the backward pass."""
+    base = base_model(model)
+    # Its name until transformers renamed it.
+    enable = getattr(base, "activation_checkpointing_enable", None) or base.gradient_checkpointing_enable
+    enable({"use_reentrant": False})
+
+
+def learning_mode(module: nn.Module, recompute: bool) -> None:
+    """Evaluation mode, as dropout would make the ratio to the policy that sampled a matter of chance; but layers that
+    recompute do so in training mode only, so these, and not what is in them, are told that they train."""
+    module.eval()
+    if recompute:
+        for layer in module.modules():
+            if getattr(layer, "gradient_checkpointing", False):
+                layer.training = True
+
+
+def frozen(model: nn.Module) -> nn.Module:
+    """The model, never to be trained."""
+    return model.eval().requires_grad_(False)
+
+
+@torch.no_grad()
+def logprobs_of(model: Any, ids: Any, temperature: float = 1.0) -> list[float]:
+    """log π(ids[i]) given what precedes it, for i from 1 on, under the softmax at `temperature`; by a plain pass."""
+    if len(ids) < 2:
+        return []
+    model.eval()
+    ids_SL = torch.tensor([list(ids)], device=next(model.parameters()).device)
+    logits_NV = model(input_ids=ids_SL, use_cache=False).logits[0, :-1]
+    found: list[float] = logprobs_and_entropy(logits_NV, ids_SL[0, 1:], temperature)[0].tolist()
+    return found
