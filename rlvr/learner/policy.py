@@ -5,18 +5,24 @@ from __future__ import annotations
 import contextlib
 import copy
 import importlib.resources
+import json
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
 import torch
+import torch.distributed as dist
+from safetensors.torch import save_file
 from torch import Tensor
+from torch.distributed.tensor import DTensor
 from transformers import AutoModelForCausalLM, AutoTokenizer
 from transformers.core_model_loading import revert_weight_conversion
 from transformers.utils import logging
 
 from rlvr.errors import ConfigError, MissingDependencyError
+
+SHARD_BYTES = 5 * 2**30  # of one file of weights at most
 
 STARTERS = {
     "starter": "starter",
@@ -72,8 +78,14 @@ def model_path(name: str) -> str:
     return name
 
 
-def load_policy(name: str, device: torch.device) -> tuple[Any, Any]:
-    """The model in float32 on `device`, in evaluation mode, and its tokenizer.
+def load_policy(name: str, device: torch.device, attention: str = "", **options: Any) -> tuple[Any, Any]:
+    """The model on `device`, in evaluation mode, and its tokenizer.
+
+    Args:
+        name: Of the model.
+        device: Where to.
+        attention: Attention backend of transformers; its default if empty.
+        options: More for `from_pretrained`; the type of the weights is float32 without.
 
     Raises:
         ConfigError: The name is empty, or no model folder, or its tokenizer is missing or has no end token.
@@ -83,7 +95,8 @@ def load_policy(name: str, device: torch.device) -> tuple[Any, Any]:
     try:
         with bars(not Path(path).exists()):
             tokenizer = AutoTokenizer.from_pretrained(path)
-            model, report = AutoModelForCausalLM.from_pretrained(path, dtype=torch.float32, output_loading_info=True)
+            options = {"dtype": torch.float32} | ({"attn_implementation": attention} if attention else {}) | options
+            model, report = AutoModelForCausalLM.from_pretrained(path, output_loading_info=True, **options)
     except Exception as error:  # a damaged folder can make its readers raise anything
         cause = " ".join(str(error).split())[:300]
         raise MissingDependencyError(
@@ -104,14 +117,82 @@ def load_policy(name: str, device: torch.device) -> tuple[Any, Any]:
             "set `eos_token` in its `tokenizer_config.json`",
         )
     model.eval()
-    return model.to(device), tokenizer
+    return model if getattr(model, "is_quantized", False) else model.to(device), tokenizer
 
 
-def save_policy(model: Any, tokenizer: Any, folder: str | os.PathLike[str]) -> None:
-    """Writes model and tokenizer in Hugging Face format."""
-    with bars(False):
-        model.save_pretrained(folder)
-        tokenizer.save_pretrained(folder)
+def save_policy(model: Any, tokenizer: Any, folder: str | os.PathLike[str]) -> dict[str, str]:
+    """Writes model and tokenizer in Hugging Face format. In a run of several processes each of them has to call it, as
+    sharded weights are gathered, one tensor at a time; the first one writes.
+
+    Returns:
+        The file that each tensor is in; empty in other processes than the first.
+    """
+    weights = ((name, whole(tensor)) for name, tensor in named_weights(model))
+    if rank():
+        for _ in weights:
+            pass
+        return {}
+    folder = Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    files = write_tensors(weights, folder, "model")
+    if len(set(files.values())) > 1:
+        size = sum(file.stat().st_size for file in folder.glob("model-*.safetensors"))
+        index = {"metadata": {"total_size": size}, "weight_map": files}
+        (folder / "model.safetensors.index.json").write_text(json.dumps(index, indent=2) + "\n", encoding="utf-8")
+    base = model.get_base_model() if hasattr(model, "get_base_model") else model
+    base.config.dtype = str(base.dtype).removeprefix("torch.")
+    base.config.architectures = [type(base).__name__.removeprefix("FSDP")]  # `fully_shard` makes a class of its own
+    base.config.save_pretrained(folder)
+    if base.can_generate():
+        base.generation_config.save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    return files
+
+
+def write_tensors(tensors: Iterable[tuple[str, Tensor]], folder: Path, stem: str, limit: int = 0) -> dict[str, str]:
+    """Writes tensors to safetensors files of at most `limit` bytes each (or of one tensor), one after the other, so
+    that no more than that is held at a time; 0 takes `SHARD_BYTES`.
+
+    Returns:
+        The file that each tensor is in.
+    """
+    limit = limit or SHARD_BYTES
+    shards: list[list[str]] = []
+    held: dict[str, Tensor] = {}
+
+    def flush() -> None:
+        save_file(held, folder / f"{stem}-{len(shards)}.writing", {"format": "pt"})
+        shards.append(list(held))
+        held.clear()
+
+    for name, tensor in tensors:
+        if held and sum(other.nbytes for other in held.values()) + tensor.nbytes > limit:
+            flush()
+        held[name] = tensor.detach().cpu().contiguous()
+    if held:
+        flush()
+    files: dict[str, str] = {}
+    for number, names in enumerate(shards):
+        part = f"-{number + 1:05d}-of-{len(shards):05d}" if len(shards) > 1 else ""
+        file = f"{stem}{part}.safetensors"
+        (folder / f"{stem}-{number}.writing").rename(folder / file)
+        files |= dict.fromkeys(names, file)
+    return files
+
+
+def rank() -> int:
+    """The number of this process among those of the run; 0 where it is alone."""
+    return dist.get_rank() if dist.is_available() and dist.is_initialized() else 0
+
+
+def whole(tensor: Tensor) -> Tensor:
+    """A sharded tensor gathered, in every process; any other as it is."""
+    return tensor.full_tensor() if isinstance(tensor, DTensor) else tensor
+
+
+def local(tensor: Tensor) -> Tensor:
+    """What this process holds of a tensor."""
+    return tensor.to_local() if isinstance(tensor, DTensor) else tensor
 
 
 def named_weights(model: Any) -> Iterator[tuple[str, Tensor]]:
@@ -138,7 +219,7 @@ def named_weights(model: Any) -> Iterator[tuple[str, Tensor]]:
 
 
 def same_memory(a: Tensor, b: Tensor) -> bool:
-    return a.data_ptr() == b.data_ptr() and a.shape == b.shape
+    return local(a).data_ptr() == local(b).data_ptr() and a.shape == b.shape
 
 
 def merged_state(model: Any) -> dict[str, Tensor]:

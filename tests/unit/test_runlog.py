@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from rlvr import ConfigError, DataError, Evaluation, Run
-from rlvr.runlog import RunLog, environment, finite, new_path
+from rlvr.runlog import RunLog, environment, finite, flaw, new_path
 
 BEFORE = Evaluation(0.25, 0.2, 0.3, 100, 1, 0, {1: 0.25})
 AFTER = Evaluation(0.9, 0.85, 0.95, 100, 2, 3, {1: 0.9, 2: 0.95})
@@ -24,18 +25,19 @@ def log(tmp_path: Path) -> Iterator[RunLog]:
         yield log
 
 
-def fill(text: str) -> Callable[[Path], None]:
+def fill(text: str) -> Callable[[Path], dict[str, Any]]:
     """Writes a folder of two files."""
 
-    def write(folder: Path) -> None:
+    def write(folder: Path) -> dict[str, Any]:
         (folder / "model").mkdir()
         (folder / "model" / "weights").write_text(text)
         (folder / "state.json").write_text(text)
+        return {"processes": 1}
 
     return write
 
 
-def crash(folder: Path) -> None:
+def crash(folder: Path) -> dict[str, Any]:
     (folder / "state.json").write_text("half of it")
     raise OSError("disk full")
 
@@ -201,6 +203,176 @@ def test_a_checkpoint_that_could_not_be_written_counts_for_nothing(log: RunLog) 
     with pytest.raises(OSError, match="disk full"):
         log.checkpoint(15, crash, keep=2)
     assert [path.name for path in Run(log.path).checkpoints()] == ["step-000005", "step-000010"]
+
+
+# -------------------------------------------------------------------------------------------------- checkpoints
+
+
+@pytest.fixture
+def three(log: RunLog) -> Run:
+    """A run with the checkpoints 10, 20 and 30, the middle one of which was evaluated."""
+    for step in (10, 20, 30):
+        log.metrics({"step": step - 1} | ({"accuracy": 0.5} if step == 20 else {}))
+        log.checkpoint(step, fill(f"weights of {step}"), keep=3)
+    return Run(log.path)
+
+
+def names_of(folders: Iterable[Path]) -> list[int]:
+    return [int(folder.name[5:]) for folder in folders]
+
+
+def test_a_manifest_says_what_is_in_a_checkpoint(three: Run) -> None:
+    for folder, accuracy in zip(three.checkpoints(), (None, 0.5, None), strict=True):
+        manifest = json.loads((folder / "manifest.json").read_text())
+        files = manifest.pop("files")
+        assert manifest == {"format": 1, "step": int(folder.name[5:]), "accuracy": accuracy, "processes": 1}
+        assert list(files) == ["model/weights", "state.json"]
+        text = (folder / "state.json").read_bytes()
+        assert files["state.json"] == {"bytes": len(text), "sha256": hashlib.sha256(text).hexdigest()}
+        assert flaw(folder) is None
+
+
+def test_the_newest_whole_checkpoint_is_taken(three: Run) -> None:
+    assert three.newest_whole() == (three.checkpoints()[-1], {})
+
+
+def damage(folder: Path, how: str) -> None:
+    """Spoils a checkpoint."""
+    file, _, kind = how.partition(" ")
+    found = (folder / file).read_bytes()
+    if kind == "missing":
+        (folder / file).unlink()
+    elif kind == "other":
+        (folder / file).write_bytes(b"[1]")
+    elif kind == "newer":
+        (folder / file).write_bytes(found.replace(b'"format": 1', b'"format": 2'))
+    elif kind == "cut":
+        (folder / file).write_bytes(found[:-1])
+    else:
+        (folder / file).write_bytes(bytes([found[0] ^ 1]) + found[1:])
+
+
+DAMAGES = {
+    "model/weights flipped": "`model/weights` has another checksum",
+    "model/weights cut": "`model/weights` has 12 bytes, not 13",
+    "model/weights missing": "`model/weights` is missing",
+    "state.json flipped": "`state.json` has another checksum",
+    "manifest.json missing": "it has no `manifest.json`",
+    "manifest.json cut": "`manifest.json` is damaged",
+    "manifest.json other": "`manifest.json` is damaged",
+    "manifest.json newer": "it has format 2, and this version of rlvr reads 1",
+}
+
+
+@pytest.mark.parametrize("how", DAMAGES)
+def test_a_damaged_checkpoint_is_named_and_the_one_before_is_taken(three: Run, how: str) -> None:
+    _, good, bad = three.checkpoints()
+    damage(bad, how)
+    if how == "manifest.json cut":  # the end of the line is not missed
+        damage(bad, how)
+    assert three.newest_whole() == (good, {bad.name: DAMAGES[how]})
+
+
+def test_that_no_checkpoint_can_be_used_is_said_of_each(three: Run) -> None:
+    for folder, how in zip(three.checkpoints(), DAMAGES, strict=False):
+        damage(folder, how)
+    with pytest.raises(DataError, match="can be used") as caught:
+        three.newest_whole()
+    for folder, what in zip(three.checkpoints(), DAMAGES.values(), strict=False):
+        assert f"`{folder.name}`: {what}" in caught.value.message
+    assert "\n" not in caught.value.message
+    assert "delete" in caught.value.hint
+
+
+def test_a_run_without_checkpoints_has_none_to_take(log: RunLog) -> None:
+    assert Run(log.path).newest_whole() == (None, {})
+
+
+def test_what_could_not_be_used_is_put_aside(three: Run) -> None:
+    _, good, bad = three.checkpoints()
+    damage(bad, "state.json flipped")
+    with RunLog(three.path, resuming=True) as log:
+        log.begin("steps = 9\n", 20)
+        assert names(three.path / "checkpoints") == ["damaged-step-000030", "step-000010", "step-000020"]
+        assert [row["step"] for row in three.metrics()] == [9, 19]
+        assert log.checkpoint(20, crash, keep=2) == good  # it is there: nothing is written
+        log.checkpoint(30, fill("again"), keep=2)
+    assert names_of(three.checkpoints()) == [20, 30]
+    assert three.newest_whole() == (bad, {})
+
+
+def test_what_a_kill_left_behind_is_no_checkpoint_and_goes(three: Run) -> None:
+    folder = three.path / "checkpoints"
+    (folder / ".step-000040.writing" / "model").mkdir(parents=True)
+    (folder / ".step-000040.writing" / "manifest.json").write_text("{}")
+    (folder / ".step-000000.deleting").mkdir()
+    assert three.newest_whole()[0] == folder / "step-000030"
+    with RunLog(three.path, resuming=True) as log:
+        log.begin("steps = 9\n", 30)
+    assert names(folder) == ["step-000010", "step-000020", "step-000030"]
+
+
+def test_what_is_half_deleted_is_no_checkpoint(three: Run, log: RunLog, monkeypatch: pytest.MonkeyPatch) -> None:
+    def killed(folder: Path, **_: Any) -> None:
+        if folder.exists():
+            (folder / "state.json").unlink()
+            raise OSError("killed")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("shutil.rmtree", killed)
+        with pytest.raises(OSError, match="killed"):
+            log.checkpoint(40, fill("40"), keep=1)
+    assert all(flaw(folder) is None for folder in three.checkpoints())
+    assert names_of(three.checkpoints()) == [20, 30, 40]
+    with RunLog(three.path, resuming=True) as again:
+        again.begin("steps = 9\n", 40)
+    assert names(three.path / "checkpoints") == ["step-000020", "step-000030", "step-000040"]
+
+
+def test_the_best_are_kept_besides_the_newest(log: RunLog) -> None:
+    run = Run(log.path)
+    accuracies = {1: 0.2, 2: 0.9, 3: None, 4: 0.7, 5: 0.9, 6: None, 7: 0.1, 8: 0.3}
+    for step, accuracy in accuracies.items():
+        log.metrics({"step": step - 1} | ({} if accuracy is None else {"accuracy": accuracy}))
+        log.checkpoint(step, fill(str(step)), keep=2, best=2)
+    assert names_of(run.checkpoints()) == [2, 5, 7, 8]
+    assert names_of(run.best()) == [5, 2, 8, 7]  # of equals the newest first
+    log.metrics({"step": 8})
+    log.checkpoint(9, fill("9"), keep=1, best=1)
+    assert names_of(run.checkpoints()) == [5, 9]
+
+
+def test_an_accuracy_belongs_to_its_own_step(log: RunLog) -> None:
+    log.metrics({"step": 0, "accuracy": 0.5})
+    log.checkpoint(2, fill("2"), keep=1)
+    assert Run(log.path).best() == []
+
+
+def test_what_is_not_whole_is_not_counted_among_those_kept(three: Run, log: RunLog) -> None:
+    damage(three.checkpoints()[-1], "manifest.json missing")
+    log.checkpoint(40, fill("40"), keep=2)
+    assert names_of(three.checkpoints()) == [20, 40]
+
+
+def test_a_process_that_does_not_write_only_helps_to_fill(log: RunLog) -> None:
+    before = names(log.path)
+    helped = []
+    with RunLog(log.path, writes=False) as other:
+        other.begin("steps = 4\n", 0)
+        other.metrics({"step": 0})
+        other.rollouts([{"step": 0}])
+        other.result(before=BEFORE)
+
+        def help(folder: Path) -> dict[str, Any]:
+            helped.append(folder.relative_to(log.path).as_posix())
+            return {}
+
+        other.checkpoint(3, help, keep=1)
+        other.folder("final", help)
+    assert helped == ["checkpoints/.step-000003.writing", ".final.writing"]
+    assert names(log.path) == before
+    assert (log.path / "config.toml").read_text() == "steps = 3\n"
+    assert Run(log.path).metrics() == []
 
 
 # -------------------------------------------------------------------------------------------------------- result
