@@ -25,6 +25,7 @@ class Evaluation:
         samples: Completions per problem.
         missing: Verdicts that were error, timeout or abstained; they count neither way.
         pass_at: pass@k for k = 1, 2, 4, ... up to `samples`.
+        tasks: The same of each task by itself, where there are several.
     """
 
     accuracy: float
@@ -34,10 +35,17 @@ class Evaluation:
     samples: int
     missing: int
     pass_at: Mapping[int, float] = field(default_factory=dict)
+    tasks: Mapping[str, Evaluation] = field(default_factory=dict)
 
     @classmethod
     def from_json(cls, values: Mapping[str, Any]) -> Evaluation:
-        return cls(**{**values, "pass_at": {int(k): v for k, v in values["pass_at"].items()}})
+        pass_at = {int(k): v for k, v in values["pass_at"].items()}
+        tasks = {name: cls.from_json(own) for name, own in values.get("tasks", {}).items()}
+        return cls(**{**values, "pass_at": pass_at, "tasks": tasks})
+
+    def metrics(self) -> dict[str, float]:
+        """`accuracy`, and that of each task by its name: `math/accuracy`."""
+        return {"accuracy": self.accuracy} | {f"{task}/accuracy": own.accuracy for task, own in self.tasks.items()}
 
     def __str__(self) -> str:
         missing = f", {self.missing} verdicts missing" if self.missing else ""

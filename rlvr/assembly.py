@@ -2,32 +2,38 @@
 
 from __future__ import annotations
 
-import hashlib
 import importlib.util
-import random
-from collections.abc import Callable, Sequence
+import json
+import os
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import torch
 from accelerate import Accelerator
 from accelerate.state import AcceleratorState
-from accelerate.utils import set_seed
+from accelerate.utils import DistributedDataParallelKwargs, set_seed
 
 from rlvr.config import SamplerConfig, SandboxConfig, ScorerConfig, TrainConfig, engine_options
+from rlvr.curriculum import passes_over
 from rlvr.errors import ConfigError, DataError
+from rlvr.exchange import together
 from rlvr.learner import checkpoint
-from rlvr.learner.batch import Batch
 from rlvr.learner.correction import resolve_correction
 from rlvr.learner.learner import Learner
-from rlvr.learner.policy import choose_device, load_policy, model_path, save_policy
+from rlvr.learner.modules import logprobs_of
+from rlvr.learner.parallel import Exchange
+from rlvr.learner.policy import choose_device, load_policy, local, model_path, save_policy
+from rlvr.learner.setup import check_learner, load_learner
+from rlvr.mixture import Problem, Stream, load_mix, number
 from rlvr.preflight import preflight
+from rlvr.progress import Progress
+from rlvr.provenance import changes, provenance
 from rlvr.registry import ShaperSpec, registry
-from rlvr.rollout import Row, State
-from rlvr.runlog import Run
-from rlvr.sampler.engine import PROBE_TOKENS, Engine, EngineSampler, Weights
+from rlvr.rollout import Evidence, State
+from rlvr.runlog import Run, environment, read_manifest
+from rlvr.sampler.engine import PROBE_TOKENS, Bystander, Engine, EngineSampler, Weights
 from rlvr.sampler.prompts import encode_prompt, encode_reply
 from rlvr.sampler.transformers import TransformersSampler, end_tokens
 from rlvr.sampler.vllm_engine import ColocatedEngine
@@ -41,35 +47,29 @@ from rlvr.types import Completion, Sample, Sampler, SamplingParams, Task
 
 @dataclass(frozen=True)
 class Parts:
-    """What a run is made of. `prompts` is the endless, shuffled stream of training samples."""
+    """What a run is made of: `stream` is the endless stream of training problems, `test` the held-out ones."""
 
     config: TrainConfig
-    task: Task
     tokenizer: Any
     sampler: Sampler
     scorer: Scorer
     shaper: ShaperSpec
     learner: Learner
-    train_samples: Sequence[Sample]
-    test_samples: Sequence[Sample]
+    stream: Stream
+    test: Sequence[Problem]
+    exchange: Exchange
 
-    def prompts(self, position: int, count: int) -> list[Sample]:
-        """Samples `position` to `position + count` of the endless stream: the train split, shuffled anew each
-        epoch by seed."""
-        size = len(self.train_samples)
-        return [self.train_samples[self._order(i // size)[i % size]] for i in range(position, position + count)]
-
-    def _order(self, epoch: int) -> list[int]:
-        if epoch not in self._orders:
-            order = list(range(len(self.train_samples)))
-            random.Random(derive_seed(self.config.seed, epoch)).shuffle(order)
-            self._orders.clear()
-            self._orders[epoch] = order
-        return self._orders[epoch]
-
-    @cached_property
-    def _orders(self) -> dict[int, list[int]]:
-        return {}
+    def problems(self, position: int, count: int, evidence: Mapping[str, Evidence]) -> list[Problem]:
+        """The next `count` training problems from `position` of the stream on; the curriculum passes over some."""
+        own, group_size, seed = self.config.curriculum, self.config.sampler.group_size, self.config.seed
+        found: list[Problem] = []
+        while len(found) < count:
+            problem = self.stream[position]
+            known = evidence.get(problem.key)
+            if known is None or not passes_over(known, group_size, own.skip, seed, position):
+                found.append(problem)
+            position += 1
+        return found
 
     def __enter__(self) -> Parts:
         return self
@@ -78,64 +78,101 @@ class Parts:
         self.sampler.close()
         self.scorer.close()
 
-    def checkpoint_writer(self, state: State) -> Callable[[Path], None]:
-        """What fills a checkpoint's folder."""
-        return lambda folder: checkpoint.write(folder, self.learner, self.tokenizer, state)
+    def checkpoint_writer(self, state: State) -> Callable[[Path], dict[str, Any]]:
+        """What fills a checkpoint's folder, and says what its manifest should."""
+        judged = provenance(self.stream.tasks, self.scorer.registry)
+        return lambda folder: {
+            **checkpoint.write(folder, self.learner, self.tokenizer, state),
+            "packages": environment()["packages"],
+            "provenance": judged,
+        }
 
     def restore(self, path: Path) -> State:
-        """Goes back to the newest checkpoint of the run at `path`; a run without one starts from the beginning."""
-        found = Run(path).checkpoints()
-        return checkpoint.read(found[-1], self.learner) if found else State()
+        """Goes back to the newest checkpoint of the run at `path` that is whole; a run without one starts from the
+        beginning. Says which it could not use, and what rewards come from that has changed since.
+
+        Raises:
+            DataError: There are checkpoints, and none can be used.
+        """
+
+        def newest() -> str:
+            folder, flaws = Run(path).newest_whole()
+            return json.dumps([folder and str(folder), flaws])
+
+        first = self.exchange.process == 0
+        name, flaws = json.loads(self.exchange.share(together(self.exchange, newest if first else str))[0])
+        if name is None:
+            return State()
+        folder = Path(name)
+        state = together(self.exchange, lambda: checkpoint.read(folder, self.learner))
+        judged = provenance(self.stream.tasks, self.scorer.registry)
+        then = read_manifest(folder).get("provenance", {})
+        said = [f"`{name}` cannot be used: {flaw}\nhint: going on from `{folder.name}`" for name, flaw in flaws.items()]
+        said += [f"{change}\nhint: rewards from here on may not compare" for change in changes(then, judged)]
+        Progress(path, self.config.steps, silent=not first).warn(said)
+        return state
 
     def save_model(self, folder: Path) -> None:
         save_policy(self.learner.policy, self.tokenizer, folder)
 
 
-def assemble(config: TrainConfig, log: Path | None = None) -> Parts:
+def processes(config: TrainConfig) -> Exchange:
+    """Starts this process's part of a run: finds the device, and the other processes if torchrun or accelerate launched
+    several.
+
+    Raises:
+        MissingDependencyError: There is no such device.
+    """
+    device = choose_device(config.device)
+    if device.type == "cuda" and device.index is not None:
+        torch.cuda.set_device(device)  # which accelerate takes
+    AcceleratorState._reset_state(reset_partial_state=True)  # an earlier run here may have had another precision
+    plain = DistributedDataParallelKwargs(broadcast_buffers=False)  # they are the same everywhere
+    dtype = precision(config.learner.dtype, device)
+    return Exchange(Accelerator(cpu=device.type == "cpu", mixed_precision=dtype, kwargs_handlers=[plain]))
+
+
+def assemble(config: TrainConfig, log: Path | None = None, exchange: Exchange | None = None) -> Parts:
     """Loads and connects everything, cheapest first, so that a mistake shows before a model is loaded.
 
     Args:
         config: Of the run.
         log: The file for what vLLM prints.
+        exchange: The processes of the run; just this one by default.
 
     Raises:
         RunStopped: The task's verifier does not pass its pre-flight.
         RlvrError: An unknown name, bad data, a missing device or model.
     """
-    task = registry().task(config.task, config.data)
+    mix = load_mix(registry(), config.task, config.data)
+    tasks = [task for task, _ in mix]
     shaper = configured(registry().shaper(config.reward.shaper), config.reward, config.sampler.max_tokens)
-    train_samples, test_samples = samples(task, "train"), held_out(task, config.eval.limit)
-    if not train_samples:
-        raise DataError(f"the train split of `{task.name}` is empty", f"`rlvr tasks show {task.name}` prints it")
-    device = choose_device(config.device)
+    train, test = [to_train_on(task) for task in tasks], [held_out(task, config.eval.limit) for task in tasks]
+    stream = Stream([(task, weight, found) for (task, weight), found in zip(mix, train, strict=True)], config.seed)
+    check_learner(config)
     scorer = make_scorer(config.scorer, config.sandbox)  # its workers start while the model loads
     try:
-        scorer.check(task.verifier, task.verifier_options, [*train_samples, *test_samples], task.turns)
-        if config.preflight:
-            preflight(task, train_samples, scorer)
+        for task, mine, others in zip(tasks, train, test, strict=True):
+            scorer.check(task.verifier, task.verifier_options, [*mine, *others], task.turns)
+            if config.preflight:
+                preflight(task, mine, scorer)
         set_seed(config.seed)
-        if device.type == "cuda" and device.index is not None:
-            torch.cuda.set_device(device)  # which accelerate takes
-        AcceleratorState._reset_state(reset_partial_state=True)  # an earlier run here may have had another precision
-        accelerator = Accelerator(cpu=device.type == "cpu", mixed_precision=precision(config.learner.dtype, device))
-        if accelerator.num_processes > 1:
-            raise ConfigError(
-                f"the loop runs in one process, but {accelerator.num_processes} were launched",
-                "run `rlvr train` alone",
-            )
-        model, tokenizer = load_policy(config.model, device)
-        reference = load_policy(config.model, device)[0] if config.learner.kl_coef else None
-        updates = config.steps * config.learner.updates_per_step
+        exchange = exchange or processes(config)
+        accelerator, device = exchange.accelerator, exchange.accelerator.device
         backend = choose_backend(config.sampler, device)
-        correction = resolve_correction(config.learner, engine=backend != "transformers")
-        learner = Learner(model, config.learner, updates, accelerator, reference, correction)
-        every = [*train_samples, *test_samples]
-        longest = check_prompts(tokenizer, model, task, every, config.sampler.max_tokens)
-        prompt = encode_prompt(tokenizer, train_samples[0], task)
+        exchange.spread = backend != "vllm-server"
+        correct = resolve_correction(config.learner, engine=backend != "transformers")
+        loaded = load_learner(config, device, accelerator, correct)
+        learner, tokenizer = loaded.learner, loaded.tokenizer
+        every = [*number(tasks, train), *number(tasks, test)]
+        longest = check_prompts(tokenizer, learner.policy, every, config.sampler.max_tokens)
+        prompt = encode_prompt(tokenizer, train[0][0], tasks[0])
         sampler: Sampler
         if backend == "transformers":
-            sampler = TransformersSampler(learner.model, tokenizer, config.sampler.batch_size)
-            check_sampler(sampler, prompt)
+            sampler = batches = transformers_sampler(config, learner, tokenizer)
+            check_sampler(batches, prompt)
+        elif backend == "vllm-server" and exchange.process > 0:
+            sampler = Bystander(learner.weights, learner.logprobs_of, learner.sharded, prompt)
         else:
             sampler = engine_sampler(
                 config, backend, learner.policy, tokenizer, learner.weights, learner.logprobs_of, prompt, longest, log
@@ -143,10 +180,10 @@ def assemble(config: TrainConfig, log: Path | None = None) -> Parts:
     except BaseException:
         scorer.close()
         raise
-    return Parts(config, task, tokenizer, sampler, scorer, shaper, learner, train_samples, test_samples)
+    return Parts(config, tokenizer, sampler, scorer, shaper, learner, stream, number(tasks, test), exchange)
 
 
-def check_prompts(tokenizer: Any, model: Any, task: Task, samples: Sequence[Sample], max_tokens: int) -> int:
+def check_prompts(tokenizer: Any, model: Any, problems: Sequence[Problem], max_tokens: int) -> int:
     """Encodes every prompt once, and a reply, so that one that cannot be used stops a run before its first step.
 
     Returns:
@@ -154,19 +191,19 @@ def check_prompts(tokenizer: Any, model: Any, task: Task, samples: Sequence[Samp
 
     Raises:
         DataError: A prompt is empty, or leaves no room for a completion; names the sample.
-        ConfigError: The model's chat template cannot show what the task needs.
+        ConfigError: The model's chat template cannot show what a task needs.
     """
-    if task.turns > 1:
+    if any(problem.task.turns > 1 for problem in problems):
         encode_reply(tokenizer, "reply", Completion(""))
     context = getattr(model.config, "max_position_embeddings", None)
     longest = 0
-    for sample in samples:
-        length = len(encode_prompt(tokenizer, sample, task))
+    for problem in problems:
+        length = len(encode_prompt(tokenizer, problem.sample, problem.task))
         longest = max(longest, length)
         if context and length + max_tokens > context:
             raise DataError(
-                f"the prompt of sample `{sample.id}` has {length} tokens; with `sampler.max_tokens` {max_tokens} "
-                f"that is more than the model's context of {context}",
+                f"the prompt of sample `{problem.sample.id}` has {length} tokens; with `sampler.max_tokens` "
+                f"{max_tokens} that is more than the model's context of {context}",
                 f"lower `--sampler.max-tokens` to {context - length}" if length < context else "shorten or drop it",
             )
     return longest
@@ -184,18 +221,24 @@ def check_sampler(sampler: TransformersSampler, prompt: Sequence[int]) -> None:
     name = model.config.name_or_path
     try:
         drawn = [completion for _, completion in sampler.sample([prompt], 4, SamplingParams(8))]
-        rows = [Row(tuple(prompt), c.token_ids, c.logprobs, 1.0) for c in drawn]
-        with torch.no_grad():
-            batch = Batch.of([[(row, 1)] for row in rows], lambda row: 1.0, model.device)
-            expected, _ = Learner.logprobs(model, batch, 1.0)
+        expected = [logprobs_of(model, [*prompt, *c.token_ids])[len(prompt) - 1 :] for c in drawn]
     except (AttributeError, NotImplementedError, TypeError) as error:
         raise ConfigError(f"the model `{name}` cannot be sampled in groups: {error}", "take a transformer") from error
-    apart = float(((expected - batch.old_logprobs_SK).abs() * batch.counts_SK).max())
+    pairs = [pair for known, c in zip(expected, drawn, strict=True) for pair in zip(known, c.logprobs, strict=True)]
+    apart = max(abs(known - given) for known, given in pairs)
     if apart > 0.3:  # far above what bfloat16 rounds off, far below what a lost state costs
         raise ConfigError(
             f"the model `{name}` cannot be sampled in groups: log-probabilities are off by {apart:.2g}",
             "its cache cannot be divided; take another architecture",
         )
+
+
+def transformers_sampler(config: TrainConfig, learner: Learner, tokenizer: Any) -> TransformersSampler:
+    """Samples from the learner's own model, or from a copy where that is sharded over processes."""
+    if not learner.sharded:
+        return TransformersSampler(learner.model, tokenizer, config.sampler.batch_size)
+    copy = load_policy(config.model, learner.accelerator.device)[0]
+    return TransformersSampler(copy, tokenizer, config.sampler.batch_size, learner.weights)
 
 
 def choose_backend(sampler: SamplerConfig, device: torch.device) -> str:
@@ -265,7 +308,8 @@ def engine_sampler(
             seed=config.seed % 2**31,
             raw_logprobs=own.temperature == 1,
             rests=own.staleness == 0,
-            reserve=3 * sum(parameter.nbytes for parameter in model.parameters()),  # gradients and AdamW's moments
+            # Gradients and AdamW's moments.
+            reserve=3 * sum(local(parameter).nbytes for parameter in model.parameters() if parameter.requires_grad),
             log=log,
         )
     else:
@@ -277,11 +321,24 @@ def engine_sampler(
             patience=own.patience,
             dtype=dtype,
             tolerance=tolerance,
+            size=sum(parameter.nbytes for parameter in model.parameters()),
         )
     params = SamplingParams(own.max_tokens, own.temperature, own.top_p)
     ends = end_tokens(model, tokenizer)
     tools = (engine, tokenizer, ends, weights, logprobs, prompt, params, tolerance)
     return EngineSampler(*tools, needed=longest + own.max_tokens, rests=own.staleness == 0)
+
+
+def to_train_on(task: Task) -> list[Sample]:
+    """The samples of the train split.
+
+    Raises:
+        DataError: The split is empty.
+    """
+    found = samples(task, "train")
+    if not found:
+        raise DataError(f"the train split of `{task.name}` is empty", f"`rlvr tasks show {task.name}` prints it")
+    return found
 
 
 def held_out(task: Task, limit: int) -> list[Sample]:
@@ -298,8 +355,9 @@ def held_out(task: Task, limit: int) -> list[Sample]:
 
 def make_scorer(config: ScorerConfig, sandbox: SandboxConfig) -> Scorer:
     """A scorer with these settings and the plugins that are loaded here."""
+    neighbours = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))  # processes of the run on this machine
     return Scorer(
-        workers=config.workers,
+        workers=config.workers or (max(1, (os.cpu_count() or 1) // neighbours) if neighbours > 1 else 0),
         timeout=config.timeout,
         memory_mb=config.memory_mb,
         plugins=registry().plugin_files,
@@ -312,9 +370,3 @@ def precision(dtype: str, device: torch.device) -> str:
     """accelerate's name for the compute type; `auto` is bfloat16 on a GPU that has it, else float32."""
     has_bfloat16 = device.type == "cuda" and torch.cuda.is_bf16_supported()
     return "bf16" if dtype == "bfloat16" or (dtype == "auto" and has_bfloat16) else "no"
-
-
-def derive_seed(*parts: int) -> int:
-    """A seed in [0, 2**63) that depends on all of `parts`, the same in every process and version."""
-    digest = hashlib.sha256(",".join(map(str, parts)).encode()).digest()
-    return int.from_bytes(digest[:8], "big") >> 1

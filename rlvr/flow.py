@@ -7,35 +7,49 @@ what is under way (`EngineFlow`). A sampler that decodes a batch to its end take
 
 from __future__ import annotations
 
+import json
 import queue
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Protocol
 
-from rlvr.assembly import derive_seed
-from rlvr.interrupt import Interrupt
+from rlvr.exchange import Exchange, together
+from rlvr.interrupt import Interrupt, Interrupted
+from rlvr.mixture import Problem
+from rlvr.rollout import completion_from_json
 from rlvr.sampler.prompts import encode_prompt, encode_reply
 from rlvr.scoring import Scorer
+from rlvr.seeds import derive_seed
 from rlvr.transcripts import Draft, sample_and_submit
-from rlvr.types import Completion, Sample, Sampler, SamplingParams, StreamingSampler, Task, Verdict
+from rlvr.types import Completion, Sampler, SamplingParams, StreamingSampler, Verdict
 
 PATIENCE = 0.2  # seconds between two looks for Ctrl-C while nothing happens
 
 
 @dataclass(frozen=True, slots=True)
 class Closed:
-    """A group whose verdicts are all in; completions and verdicts run in parallel.
+    """A group whose verdicts are all in; completions and verdicts run in parallel."""
 
-    `number` is what the sample was asked for under.
-    """
-
-    number: int
-    sample: Sample
+    problem: Problem
     prompt: tuple[int, ...]
     completions: tuple[Completion, ...]
     verdicts: tuple[Verdict, ...]
+
+    def to_json(self) -> dict[str, Any]:
+        """As JSON values, but for the problem, which is known by its number."""
+        columns = {"completions": map(asdict, self.completions), "verdicts": map(asdict, self.verdicts)}
+        return {"number": self.problem.number, "prompt": self.prompt} | {k: list(v) for k, v in columns.items()}
+
+    @classmethod
+    def from_json(cls, values: Mapping[str, Any], problems: Mapping[int, Problem]) -> Closed:
+        return cls(
+            problems[values["number"]],
+            tuple(values["prompt"]),
+            tuple(map(completion_from_json, values["completions"])),
+            tuple(Verdict(**verdict) for verdict in values["verdicts"]),
+        )
 
 
 class Flow(Protocol):
@@ -52,10 +66,10 @@ class Flow(Protocol):
     def open(self) -> int: ...
 
     def room(self) -> int:
-        """Prompts that may still be asked for."""
+        """Problems that may still be asked for."""
 
-    def ask(self, samples: Sequence[Sample], first: int) -> None:
-        """Asks for a group of each sample, the first of them under the number `first`."""
+    def ask(self, problems: Sequence[Problem]) -> None:
+        """Asks for a group of each problem; no two have the same number."""
 
     def closed(self) -> list[Closed]:
         """Waits until a group closes; returns all that have closed since the last call. Empty when none is open."""
@@ -65,36 +79,37 @@ class Flow(Protocol):
 
 
 def open_flow(
-    task: Task,
     tokenizer: Any,
     sampler: Sampler,
     scorer: Scorer,
     group_size: int,
     params: SamplingParams,
-    seed: Callable[[int], int],
     wanted: int,
     rounds: int = 1,
     interrupt: Interrupt | None = None,
+    exchange: Exchange | None = None,
 ) -> Flow:
     """The flow that suits the sampler.
 
     Args:
-        task: Says how many turns there are, and which verifier looks at them.
         tokenizer: Encodes prompts and replies.
         sampler: Writes completions, one by one if it can.
-        scorer: Runs the verifier.
-        group_size: Completions of each sample.
-        params: How to sample; its seed is not used.
-        seed: Of a round, by its number; a flow without rounds has the first one's.
-        wanted: Prompts of one round at most.
-        rounds: So many times as many prompts may be asked for in all.
+        scorer: Runs the verifiers.
+        group_size: Completions of each problem.
+        params: How to sample; its seed is that of the whole flow.
+        wanted: Problems of one round at most.
+        rounds: So many times as many may be asked for in all.
         interrupt: Looked at while waiting.
+        exchange: The processes of the run; where there are several, each takes its share of every round.
     """
-    tools = (task, tokenizer)
+    shared = exchange is not None and exchange.processes > 1
+    own = None if shared else interrupt
+    flow: Flow
     if isinstance(sampler, StreamingSampler):
-        params = replace(params, seed=seed(0))
-        return EngineFlow(*tools, sampler, scorer, group_size, params, rounds * wanted, interrupt)
-    return RoundsFlow(*tools, sampler, scorer, group_size, params, seed, rounds, wanted, interrupt)
+        flow = EngineFlow(tokenizer, sampler, scorer, group_size, params, rounds * wanted, own)
+    else:
+        flow = RoundsFlow(tokenizer, sampler, scorer, group_size, params, rounds, wanted, own)
+    return SharedFlow(flow, exchange, rounds, wanted, interrupt) if shared and exchange else flow
 
 
 class Meter:
@@ -135,37 +150,33 @@ class RoundsFlow:
     """Decodes what was asked for as one batch, to its end, before what was asked for meanwhile.
 
     Args:
-        task: Says how many turns there are, and which verifier looks at them.
         tokenizer: Encodes prompts and replies.
         sampler: Writes a batch of groups.
-        scorer: Runs the verifier.
-        group_size: Completions of each sample.
-        params: How to sample; its seed is not used.
-        seed: Of the round with this number.
+        scorer: Runs the verifiers.
+        group_size: Completions of each problem.
+        params: How to sample; its seed is that of the whole flow.
         rounds: How many there may be.
-        wanted: Prompts of one round at most.
+        wanted: Problems of one round at most.
         interrupt: Looked at after each completion.
     """
 
     def __init__(
         self,
-        task: Task,
         tokenizer: Any,
         sampler: Sampler,
         scorer: Scorer,
         group_size: int,
         params: SamplingParams,
-        seed: Callable[[int], int],
         rounds: int,
         wanted: int,
         interrupt: Interrupt | None = None,
     ) -> None:
-        self.task, self.tokenizer, self.sampler, self.scorer = task, tokenizer, sampler, scorer
-        self.group_size, self.params, self.seed = group_size, params, seed
+        self.tokenizer, self.sampler, self.scorer = tokenizer, sampler, scorer
+        self.group_size, self.params = group_size, params
         self.rounds, self.wanted, self.interrupt = rounds, wanted, interrupt
         self.meter = Meter()
         self._round = 0
-        self._asked: list[tuple[int, Sample]] = []
+        self._asked: list[Problem] = []
 
     @property
     def open(self) -> int:
@@ -174,30 +185,29 @@ class RoundsFlow:
     def room(self) -> int:
         return self.wanted if self._round < self.rounds else 0
 
-    def ask(self, samples: Sequence[Sample], first: int) -> None:
-        self._asked += enumerate(samples, start=first)
+    def ask(self, problems: Sequence[Problem]) -> None:
+        self._asked += problems
 
     def closed(self) -> list[Closed]:
         asked, self._asked = self._asked, []
         if not asked:
             return []
-        samples = [sample for _, sample in asked]
-        prompts = [encode_prompt(self.tokenizer, sample, self.task) for sample in samples]
-        pending: list[list[tuple[Completion, Future[Verdict]]]] = [[] for _ in samples]
-        params = replace(self.params, seed=self.seed(self._round))
+        prompts = [encode_prompt(self.tokenizer, problem.sample, problem.task) for problem in asked]
+        pending: list[list[tuple[Completion, Future[Verdict]]]] = [[] for _ in asked]
+        params = replace(self.params, seeds=tuple(derive_seed(self.params.seed, p.number) for p in asked))
         self._round += 1
         tools = (params, self.tokenizer, self.sampler, self.scorer, self.meter.verifies)
         self.meter.writes(+1)
-        for index, completion, verdict in sample_and_submit(self.task, samples, prompts, self.group_size, *tools):
+        for index, completion, verdict in sample_and_submit(asked, prompts, self.group_size, *tools):
             pending[index].append((completion, verdict))
             self._look()
         self.meter.writes(-1)
         groups = []
-        for (number, sample), prompt, group in zip(asked, prompts, pending, strict=True):
-            if self.task.turns > 1:  # which of them ended first was a matter of how fast they were answered
+        for problem, prompt, group in zip(asked, prompts, pending, strict=True):
+            if problem.task.turns > 1:  # which of them ended first was a matter of how fast they were answered
                 group.sort(key=lambda pair: pair[0].token_ids)
             completions = tuple(completion for completion, _ in group)
-            groups.append(Closed(number, sample, tuple(prompt), completions, tuple(v.result() for _, v in group)))
+            groups.append(Closed(problem, tuple(prompt), completions, tuple(v.result() for _, v in group)))
             self._look()
         return groups
 
@@ -213,8 +223,7 @@ class RoundsFlow:
 class _Place:
     """A group under way: what has come in so far, by the number of the completion."""
 
-    number: int
-    sample: Sample
+    problem: Problem
     prompt: tuple[int, ...]
     rows: list[tuple[Completion, Verdict] | None] = field(default_factory=list)
 
@@ -223,29 +232,27 @@ class _Place:
         if len(rows) < len(self.rows):
             return None
         completions, verdicts = zip(*rows, strict=True)
-        return Closed(self.number, self.sample, self.prompt, completions, verdicts)
+        return Closed(self.problem, self.prompt, completions, verdicts)
 
 
 class EngineFlow:
     """Every completion on its own path through a running engine: written, answered if the task has turns, verified.
 
-    Seeds depend on the number of the sample, of the completion and of the turn, so that the order in which things end
+    Seeds depend on the number of the problem, of the completion and of the turn, so that the order in which things end
     changes nothing of what is sampled.
 
     Args:
-        task: Says how many turns there are, and which verifier looks at them.
         tokenizer: Encodes prompts and replies.
         sampler: Writes completions one by one.
-        scorer: Runs the verifier.
-        group_size: Completions of each sample.
+        scorer: Runs the verifiers.
+        group_size: Completions of each problem.
         params: How to sample; its seed is that of the whole flow.
-        limit: Prompts that may be asked for in all.
+        limit: Problems that may be asked for in all.
         interrupt: Looked at after each event, and while nothing happens.
     """
 
     def __init__(
         self,
-        task: Task,
         tokenizer: Any,
         sampler: StreamingSampler,
         scorer: Scorer,
@@ -254,7 +261,7 @@ class EngineFlow:
         limit: int,
         interrupt: Interrupt | None = None,
     ) -> None:
-        self.task, self.tokenizer, self.sampler, self.scorer = task, tokenizer, sampler, scorer
+        self.tokenizer, self.sampler, self.scorer = tokenizer, sampler, scorer
         self.group_size, self.params, self.limit, self.interrupt = group_size, params, limit, interrupt
         self.meter = Meter()
         self._open = 0
@@ -269,14 +276,14 @@ class EngineFlow:
     def room(self) -> int:
         return self.limit - self._asked
 
-    def ask(self, samples: Sequence[Sample], first: int) -> None:
-        for number, sample in enumerate(samples, start=first):
-            prompt = tuple(encode_prompt(self.tokenizer, sample, self.task))
-            place = _Place(number, sample, prompt, [None] * self.group_size)
+    def ask(self, problems: Sequence[Problem]) -> None:
+        for problem in problems:
+            prompt = tuple(encode_prompt(self.tokenizer, problem.sample, problem.task))
+            place = _Place(problem, prompt, [None] * self.group_size)
             for copy in range(self.group_size):
                 self._write(place, Draft(copy, Completion("")), 0)
-        self._open += len(samples)
-        self._asked += len(samples)
+        self._open += len(problems)
+        self._asked += len(problems)
 
     def closed(self) -> list[Closed]:
         found: list[Closed] = []
@@ -303,7 +310,7 @@ class EngineFlow:
     def _write(self, place: _Place, draft: Draft, turn: int) -> None:
         """The policy's next turn."""
         so_far = draft.so_far.token_ids
-        seed = derive_seed(self.params.seed, place.number, draft.index, turn)
+        seed = derive_seed(self.params.seed, place.problem.number, draft.index, turn)
         params = replace(self.params, seed=seed, max_tokens=self.params.max_tokens - len(so_far))
         future = self.sampler.submit([*place.prompt, *so_far], params)
         self._written.add(future)
@@ -319,11 +326,11 @@ class EngineFlow:
         """What the policy wrote: verified, or answered first."""
         self._written.discard(future)
         draft = draft.followed_by(future.result())
-        if turn + 1 == self.task.turns or draft.so_far.truncated:
+        task = place.problem.task
+        if turn + 1 == task.turns or draft.so_far.truncated:
             self._verify(place, draft)
             return None
-        task = self.task
-        reply = self.scorer.submit_reply(task.verifier, draft.so_far, place.sample, task.verifier_options)
+        reply = self.scorer.submit_reply(task.verifier, draft.so_far, place.problem.sample, task.verifier_options)
         self.meter.verifies(reply)
         reply.add_done_callback(lambda done: self._events.put(lambda: self._hear(place, draft, turn, done)))
         return None
@@ -344,10 +351,72 @@ class EngineFlow:
         return None
 
     def _verify(self, place: _Place, draft: Draft) -> None:
-        verdict = self.scorer.submit(self.task.verifier, draft.so_far, place.sample, self.task.verifier_options)
+        task = place.problem.task
+        verdict = self.scorer.submit(task.verifier, draft.so_far, place.problem.sample, task.verifier_options)
         self.meter.verifies(verdict)
         verdict.add_done_callback(lambda done: self._events.put(lambda: self._settle(place, draft, done.result())))
 
     def _settle(self, place: _Place, draft: Draft, verdict: Verdict) -> Closed | None:
         place.rows[draft.index] = (draft.so_far, verdict)
         return place.closed()
+
+
+class SharedFlow:
+    """A flow that several processes share: each samples and verifies its part of a round, then all get all of it.
+
+    What is asked for must be the same in all processes, and so is what comes back, in the order of its numbers: what a
+    process decides from it, every other one decides as well. What goes wrong in one of them stops all.
+
+    Args:
+        flow: Of this process.
+        exchange: Hands texts from every process to every process.
+        rounds: How many there may be.
+        wanted: Problems of one round at most.
+        interrupt: Of this process; Ctrl-C in one is Ctrl-C in all.
+    """
+
+    def __init__(
+        self, flow: Flow, exchange: Exchange, rounds: int, wanted: int, interrupt: Interrupt | None = None
+    ) -> None:
+        self.flow, self.exchange, self.rounds, self.wanted, self.interrupt = flow, exchange, rounds, wanted, interrupt
+        self.meter = flow.meter
+        self._round = 0
+        self._asked: list[Problem] = []
+
+    @property
+    def open(self) -> int:
+        return len(self._asked)
+
+    def room(self) -> int:
+        return self.wanted if self._round < self.rounds else 0
+
+    def ask(self, problems: Sequence[Problem]) -> None:
+        self._asked += problems
+
+    def closed(self) -> list[Closed]:
+        asked, self._asked = self._asked, []
+        if not asked:
+            return []
+        self._round += 1
+        parts = self.exchange.processes if self.exchange.spread else 1
+        mine = asked[self.exchange.process :: parts] if self.exchange.process < parts else []
+        groups = together(self.exchange, lambda: self._to_the_end(mine))
+        noted = bool(self.interrupt and self.interrupt.noted)
+        message = {"groups": [group.to_json() for group in groups], "interrupted": noted}
+        said = [json.loads(text) for text in self.exchange.share(json.dumps(message))]
+        if any(other["interrupted"] for other in said):
+            raise Interrupted
+        by_number = {problem.number: problem for problem in asked}
+        found = [Closed.from_json(values, by_number) for other in said for values in other["groups"]]
+        return sorted(found, key=lambda group: group.problem.number)
+
+    def _to_the_end(self, problems: Sequence[Problem]) -> list[Closed]:
+        self.flow.ask(problems)
+        groups: list[Closed] = []
+        while self.flow.open:
+            groups += self.flow.closed()
+        return groups
+
+    def close(self) -> None:
+        self._asked = []
+        self.flow.close()

@@ -15,8 +15,12 @@ One step, for P prompts with a group of G completions each:
 
 This is GRPO (Shao et al. 2024, arXiv:2402.03300) without its KL term unless asked for, and with DAPO's parts (Yu et
 al. 2025, arXiv:2503.14476) by default: clip-higher, a token-level loss, dynamic sampling and soft overlong
-punishment. π_old is the sampler's own log-probability, so no forward pass is spent on it. Left out on purpose: a
-value network and a learned reward model. The reward is checked, so the group's mean is baseline enough.
+punishment. 4 and 5 are what `--algorithm` changes (`rlvr.algorithms`): with PPO a value model takes the place of the
+group's mean, and 5 is several updates. π_old is the sampler's own log-probability, so no forward pass is spent on it.
+Left out on purpose: a learned reward model. The reward is checked.
+
+Several processes run this loop side by side. Each does 1 and 2 for its share of the prompts, they exchange what came of
+it, and from there on all of them hold the same step (`rlvr.exchange`); 5 is divided among them again.
 
 Everything random in a step follows from its seed, so a resumed run samples what the unbroken one would. With vLLM that
 holds for each completion, up to rounding; how many prompts dynamic sampling asks for depends on what ends first. With
@@ -35,18 +39,21 @@ from pathlib import Path
 from typing import Any
 
 from rlvr.accuracy import Evaluation
-from rlvr.advantage import group_advantages
+from rlvr.advantage import credits
 from rlvr.ahead import Ahead
-from rlvr.assembly import Parts, assemble, derive_seed
-from rlvr.config import Resolved, flatten, warnings
+from rlvr.assembly import Parts, assemble, processes
+from rlvr.config import GROUP_RELATIVE, Resolved, flatten, warnings
+from rlvr.curriculum import observe
 from rlvr.errors import RunStopped
 from rlvr.evaluation import measure
+from rlvr.exchange import together
 from rlvr.flow import Closed, Flow, open_flow
 from rlvr.interrupt import Interrupt, Interrupted
 from rlvr.progress import Progress
 from rlvr.rollout import Group, State, StepBatch
 from rlvr.runlog import Run, RunLog, new_path
-from rlvr.settings import resolve_run
+from rlvr.seeds import derive_seed
+from rlvr.settings import disagreements, resolve_run, title
 from rlvr.shaping import by_difficulty, outcome, pass_rate, reward
 from rlvr.types import SamplingParams
 
@@ -66,17 +73,24 @@ def train(config: Resolved | None = None, *, resume: str | Path | None = None, *
         KeyboardInterrupt: After Ctrl-C, once a checkpoint has been written.
     """
     resolved = config or resolve_run(flatten(settings), resume=resume)
-    path = Path(resume or resolved.config.out or new_path(resolved.config.task))
-    with RunLog(path, resuming=resume is not None) as log, assemble(resolved.config, path / "vllm.log") as parts:
+    exchange = processes(resolved.config)
+    first = exchange.process == 0
+    path = Path(exchange.share(str(resume or resolved.config.out or new_path(title(resolved.config.task))))[0])
+    engine_log = path / ("vllm.log" if first else f"vllm-{exchange.process}.log")
+    with (
+        together(exchange, lambda: RunLog(path, resuming=resume is not None, writes=first)) as log,
+        assemble(resolved.config, engine_log, exchange) as parts,
+    ):
         state = parts.restore(path) if resume else State()
         log.begin(
             resolved.toml(),
             state.step,
             device=str(parts.learner.accelerator.device),
+            processes=exchange.processes,
             plugins=list(parts.scorer.registry.plugin_files),
         )
-        with Progress(path, resolved.config.steps) as progress, Interrupt() as interrupt:
-            progress.warn(warnings(resolved.config))
+        with Progress(path, resolved.config.steps, silent=not first) as progress, Interrupt() as interrupt:
+            progress.warn([*warnings(resolved.config), *disagreements(resolved)])
             run_steps(parts, state, log, progress, interrupt)
     return Run(path)
 
@@ -86,11 +100,11 @@ def run_steps(parts: Parts, state: State, log: RunLog, progress: Progress, inter
     config = parts.config
 
     def save() -> None:
-        log.checkpoint(state.step, parts.checkpoint_writer(state), config.keep_checkpoints)
+        log.checkpoint(state.step, parts.checkpoint_writer(state), config.keep_checkpoints, config.keep_best)
 
     whole = False  # whether weights and `state` agree, and are worth a checkpoint
     try:
-        parts.sampler.sync(state.step)
+        sync(parts, state.step)
         whole = True
         before = Run(log.path).before or measure_now(parts, interrupt)
         log.result(before=before)
@@ -102,7 +116,7 @@ def run_steps(parts: Parts, state: State, log: RunLog, progress: Progress, inter
                 batch = ahead.take(state)
                 log.rollouts(batch.records())
                 check_missing(batch.sampled, config.scorer.missing_limit)
-                idle = check_idle(batch, idle)
+                idle = check_idle(batch, idle, config.learner.advantage in GROUP_RELATIVE)
 
                 collected = time.monotonic()
                 parts.sampler.rest()
@@ -113,10 +127,10 @@ def run_steps(parts: Parts, state: State, log: RunLog, progress: Progress, inter
 
                 metrics = batch.metrics() | learned | {"time/update": ended - collected}
                 try:
-                    metrics |= parts.sampler.sync(state.step)
+                    metrics |= sync(parts, state.step)
                     metrics["time/step"] = time.monotonic() - began
                     if config.eval.every and state.step % config.eval.every == 0:
-                        metrics["accuracy"] = measure_now(parts, interrupt).accuracy
+                        metrics |= measure_now(parts, interrupt).metrics()
                 finally:
                     log.metrics(metrics)
                 progress.step(metrics)
@@ -126,6 +140,8 @@ def run_steps(parts: Parts, state: State, log: RunLog, progress: Progress, inter
         log.folder("final", parts.save_model)
         after = measure_now(parts, interrupt)
     except Exception as stop:
+        # Of several processes, all have come here by these two; by anything else perhaps only this one.
+        whole = whole and (parts.exchange.processes == 1 or isinstance(stop, (RunStopped, Interrupted)))
         if whole:
             save()
         progress.stopped(state.step, whole)
@@ -136,10 +152,14 @@ def run_steps(parts: Parts, state: State, log: RunLog, progress: Progress, inter
     progress.finish(before, after)
 
 
+def sync(parts: Parts, step: int) -> dict[str, float]:
+    """Hands the weights to the sampler of each process; returns metrics."""
+    return dict(together(parts.exchange, lambda: parts.sampler.sync(step)))
+
+
 def measure_now(parts: Parts, interrupt: Interrupt | None = None) -> Evaluation:
-    """Accuracy of the policy as it is on the held-out split."""
-    task, samples = parts.task, parts.test_samples
-    return measure(parts.config, task, samples, parts.tokenizer, parts.sampler, parts.scorer, interrupt)
+    """Accuracy of the policy as it is on the held-out problems."""
+    return measure(parts.config, parts.test, parts.tokenizer, parts.sampler, parts.scorer, interrupt, parts.exchange)
 
 
 # One step, from sampling to advantages
@@ -161,8 +181,9 @@ def collect(parts: Parts, state: State, interrupt: Interrupt) -> StepBatch:
         while True:
             missing = wanted - len(kept) - len(found)
             if ask := refill(missing, sampled, flow.open, wanted, flow.room()):
-                flow.ask(parts.prompts(position, ask), position)
-                position += ask
+                asked = parts.problems(position, ask, state.evidence)
+                flow.ask(asked)
+                position = asked[-1].number + 1
             if not flow.open:
                 break
             for closed in flow.closed():
@@ -173,27 +194,31 @@ def collect(parts: Parts, state: State, interrupt: Interrupt) -> StepBatch:
     groups = [*kept, *sorted(found, key=lambda group: group.number)]  # whichever closed first
     left = groups[wanted : 2 * wanted]
     young = [group for group in left if state.step + 1 - group.version <= max(config.sampler.staleness, 1)]
-    next_state = State(state.step + 1, position, tuple(young))
     sampled.sort(key=lambda group: group.number)
-    rounds = math.ceil((position - state.position) / wanted)
+    evidence, skipped = state.evidence, None
+    if config.curriculum.skip:
+        evidence = observe(evidence, sampled, config.curriculum.memory)
+        skipped = 1 - len(sampled) / (position - state.position) if sampled else 0.0
+    next_state = State(state.step + 1, position, tuple(young), evidence)
+    rounds = math.ceil(len(sampled) / wanted)
     timing, dropped = flow.meter.timing(), len(left) - len(young)
-    return StepBatch(tuple(groups[:wanted]), tuple(sampled), next_state, rounds, timing, dropped)
+    tasks = tuple(task.name for task in parts.stream.tasks)
+    return StepBatch(tuple(groups[:wanted]), tuple(sampled), next_state, rounds, timing, dropped, skipped, tasks)
 
 
 def step_flow(parts: Parts, step: int, interrupt: Interrupt) -> Flow:
     """Nothing under way yet; how to sample is the config's, seeds are the step's."""
     config, sampler = parts.config, parts.config.sampler
     return open_flow(
-        parts.task,
         parts.tokenizer,
         parts.sampler,
         parts.scorer,
         sampler.group_size,
-        SamplingParams(sampler.max_tokens, sampler.temperature, sampler.top_p),
-        seed=partial(derive_seed, config.seed, step),
+        SamplingParams(sampler.max_tokens, sampler.temperature, sampler.top_p, derive_seed(config.seed, step)),
         wanted=sampler.prompts_per_step,
         rounds=sampler.max_rounds if sampler.dynamic else 1,
         interrupt=interrupt,
+        exchange=parts.exchange,
     )
 
 
@@ -219,10 +244,11 @@ def reward_group(parts: Parts, closed: Closed) -> Group:
         None if value is None else reward(verdict, completion, parts.shaper, config.reward, limit)
         for value, (verdict, completion) in zip(outcomes, pairs, strict=True)
     ]
-    advantages = group_advantages(rewards, config.learner.scale)
+    advantages = credits(rewards, config.learner.advantage, config.learner.scale)
     advantages = by_difficulty(advantages, pass_rate(closed.verdicts, rewards), config.reward.difficulty)
     columns = (closed.completions, closed.verdicts, tuple(outcomes), tuple(rewards), tuple(advantages))
-    return Group(closed.sample, closed.prompt, *columns, number=closed.number)
+    problem = closed.problem
+    return Group(problem.sample, closed.prompt, *columns, number=problem.number, task=problem.task.name)
 
 
 def check_missing(groups: Sequence[Group], limit: float) -> None:
@@ -242,13 +268,15 @@ def check_missing(groups: Sequence[Group], limit: float) -> None:
         )
 
 
-def check_idle(batch: StepBatch, idle: int) -> int:
+def check_idle(batch: StepBatch, idle: int, relative: bool = True) -> int:
     """How many steps in a row had nothing to learn from, this one included.
+
+    Where rewards are not held against their group (`relative` is False), a step teaches that has one.
 
     Raises:
         RunStopped: `IDLE_STEPS` of them.
     """
-    if any(group.informative for group in batch.groups):
+    if any(group.informative or (not relative and any(group.rows())) for group in batch.groups):
         return 0
     if idle + 1 == IDLE_STEPS:
         raise RunStopped(

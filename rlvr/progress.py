@@ -34,12 +34,13 @@ class Progress:
     Args:
         path: The run's directory, named at the end.
         steps: Steps in all.
+        silent: Show nothing: of several processes, one speaks for all.
     """
 
-    def __init__(self, path: Path, steps: int) -> None:
+    def __init__(self, path: Path, steps: int, silent: bool = False) -> None:
         self.path = path
         self.steps = steps
-        self.console = Console(stderr=True)
+        self.console = Console(stderr=True, quiet=silent)
         self._recent: list[Mapping[str, Any]] = []
         self._live = Live(console=self.console, auto_refresh=False) if self.console.is_terminal else None
 
@@ -51,6 +52,7 @@ class Progress:
     def begin(self, step: int, before: Evaluation) -> None:
         """Says where the run starts from."""
         self._say(f"held-out accuracy before training {before}" + (f"; going on after step {step}" if step else ""))
+        self._say_tasks(before)
         if self._live:
             self._live.start()
 
@@ -61,7 +63,8 @@ class Progress:
             self._live.update(self._table(), refresh=True)
         else:
             done = f"step {metrics['step'] + 1}/{self.steps}"
-            cells = (f"{heading} {cell(metrics, heading)}" for heading in COLUMNS if COLUMNS[heading][0] in metrics)
+            shown = {heading: column for heading, column in columns(metrics).items() if column[0] in metrics}
+            cells = (f"{heading} {cell(metrics, column)}" for heading, column in shown.items())
             self._say("  ".join([done, *cells]))
 
     def stopped(self, step: int, saved: bool = True) -> None:
@@ -74,16 +77,25 @@ class Progress:
         """Says what the run came to."""
         self._end_live()
         self._say(f"held-out accuracy before {before}")
+        self._say_tasks(before)
         self._say(f"held-out accuracy after  {after}")
+        self._say_tasks(after)
         self._say(f"run {self.path}  model {self.path / 'final'}")
+
+    def _say_tasks(self, found: Evaluation) -> None:
+        """That of each task, where there are several."""
+        width = max(map(len, found.tasks), default=0)
+        for name, own in found.tasks.items():
+            self._say(f"  {name:{width}}  {own}")
 
     def _table(self) -> Table:
         table = Table(title=f"step {self._recent[-1]['step'] + 1} of {self.steps}", title_justify="left")
         table.add_column("step", justify="right")
-        for heading in COLUMNS:
+        shown = columns(dict.fromkeys(name for metrics in self._recent for name in metrics))
+        for heading in shown:
             table.add_column(heading, justify="right")
         for metrics in self._recent:
-            table.add_row(str(metrics["step"] + 1), *(cell(metrics, heading) for heading in COLUMNS))
+            table.add_row(str(metrics["step"] + 1), *(cell(metrics, column) for column in shown.values()))
         return table
 
     def _say(self, line: str) -> None:
@@ -100,7 +112,13 @@ class Progress:
         self._end_live()
 
 
-def cell(metrics: Mapping[str, Any], heading: str) -> str:
+def columns(names: Iterable[str]) -> dict[str, tuple[str, str]]:
+    """What is shown of metrics of these names; of several tasks the pass rate of each as well."""
+    tasks = (name.removesuffix("/pass_rate") for name in names if name.endswith("/pass_rate"))
+    return COLUMNS | {f"{task} pass": (f"{task}/pass_rate", "{:.1%}") for task in tasks}
+
+
+def cell(metrics: Mapping[str, Any], column: tuple[str, str]) -> str:
     """A metric as text; a dash where the step has none."""
-    name, pattern = COLUMNS[heading]
+    name, pattern = column
     return pattern.format(metrics[name]) if name in metrics else "–"

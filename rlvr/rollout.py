@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from rlvr.advantage import informative
 from rlvr.types import Completion, Sample, Turn, Verdict
+
+Evidence = tuple[float, float]
+"""Completions of a prompt that passed, and that failed; older ones count for less."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,6 +26,7 @@ class Row:
     advantage: float
     foreign: tuple[tuple[int, int], ...] = ()
     age: int = 0
+    reward: float = 0.0
 
     @property
     def written(self) -> int:
@@ -33,7 +37,7 @@ class Row:
 @dataclass(frozen=True, slots=True)
 class Group:
     """The G completions of one prompt, with what became of each; the tuples run in parallel. `number` is the prompt's
-    place in the stream of training samples."""
+    place in the stream of training problems, `task` the name of its task."""
 
     sample: Sample
     prompt_ids: tuple[int, ...]
@@ -43,6 +47,12 @@ class Group:
     rewards: tuple[float | None, ...]
     advantages: tuple[float | None, ...]
     number: int = 0
+    task: str = ""
+
+    @property
+    def key(self) -> str:
+        """What the prompt goes by in a run: samples of two tasks may have the same id."""
+        return f"{self.task}/{self.sample.id}"
 
     @property
     def version(self) -> int:
@@ -60,23 +70,13 @@ class Group:
         return cls(
             Sample(**values["sample"]),
             tuple(values["prompt_ids"]),
-            tuple(
-                Completion(
-                    c["text"],
-                    tuple(c["token_ids"]),
-                    tuple(c["logprobs"]),
-                    c["finish_reason"],
-                    tuple(Turn(**turn) for turn in c["turns"]),
-                    tuple((start, stop) for start, stop in c["foreign"]),
-                    c["version"],
-                )
-                for c in values["completions"]
-            ),
+            tuple(map(completion_from_json, values["completions"])),
             tuple(Verdict(**verdict) for verdict in values["verdicts"]),
             tuple(values["outcomes"]),
             tuple(values["rewards"]),
             tuple(values["advantages"]),
             values["number"],
+            values["task"],
         )
 
     def rows(self, step: int = 0) -> list[Row]:
@@ -89,10 +89,24 @@ class Group:
                 advantage,
                 completion.foreign,
                 step - completion.version,
+                reward or 0.0,
             )
-            for completion, advantage in zip(self.completions, self.advantages, strict=True)
+            for completion, advantage, reward in zip(self.completions, self.advantages, self.rewards, strict=True)
             if advantage is not None
         ]
+
+
+def completion_from_json(values: Mapping[str, Any]) -> Completion:
+    """A completion from what `dataclasses.asdict` made of it, once it has been JSON."""
+    return Completion(
+        values["text"],
+        tuple(values["token_ids"]),
+        tuple(values["logprobs"]),
+        values["finish_reason"],
+        tuple(Turn(**turn) for turn in values["turns"]),
+        tuple((start, stop) for start, stop in values["foreign"]),
+        values["version"],
+    )
 
 
 def flags_of(verdict: Verdict) -> set[str]:
@@ -107,13 +121,15 @@ class State:
 
     Attributes:
         step: Steps done.
-        position: Prompts drawn from the data so far.
+        position: Places of the stream of training problems that were drawn from or passed over so far.
         surplus: Groups already sampled and left over for the next step.
+        evidence: How often prompts were solved, by their keys; kept where there is a curriculum.
     """
 
     step: int = 0
     position: int = 0
     surplus: tuple[Group, ...] = ()
+    evidence: Mapping[str, Evidence] = field(default_factory=dict)
 
     def to_json(self) -> dict[str, Any]:
         """As JSON values; `from_json` brings back an equal state."""
@@ -121,14 +137,17 @@ class State:
 
     @classmethod
     def from_json(cls, values: Mapping[str, Any]) -> State:
-        return cls(values["step"], values["position"], tuple(Group.from_json(g) for g in values["surplus"]))
+        surplus = tuple(Group.from_json(group) for group in values["surplus"])
+        evidence = {key: (passed, failed) for key, (passed, failed) in values["evidence"].items()}
+        return cls(values["step"], values["position"], surplus, evidence)
 
 
 @dataclass(frozen=True, slots=True)
 class StepBatch:
     """What `collect` brings home: the groups to learn from, all that were sampled, and where the run then stands.
 
-    `dropped` are groups that were left over, and would be too old in the next step.
+    `dropped` are groups that were left over, and would be too old in the next step. `skipped` is the share of the
+    stream that the curriculum passed over, None without one. `tasks` are the names of all tasks of the run.
     """
 
     groups: tuple[Group, ...]
@@ -137,6 +156,8 @@ class StepBatch:
     rounds: int
     timing: Mapping[str, float]
     dropped: int = 0
+    skipped: float | None = None
+    tasks: tuple[str, ...] = ()
 
     def records(self) -> Iterator[dict[str, Any]]:
         """One record per completion sampled in this step, for `rollouts.jsonl`."""
@@ -149,6 +170,7 @@ class StepBatch:
                     "step": step,
                     "learned_in": None if advantage is None else learned_in.get(id(group)),
                     "group": number,
+                    **({"task": group.task} if len(self.tasks) > 1 else {}),
                     "sample": group.sample.id,
                     "prompt": group.sample.prompt,
                     "completion": completion.text,
@@ -174,35 +196,56 @@ class StepBatch:
         return sum(step - group.version for group in self.groups) / max(len(self.groups), 1)
 
     def metrics(self) -> dict[str, Any]:
-        """Means over everything sampled in this step; shares are in [0, 1], times in seconds."""
-        completions = [c for group in self.sampled for c in group.completions]
+        """Means over everything sampled in this step; shares are in [0, 1], times in seconds. Where there are several
+        tasks, the means of each are there too: `math/reward`."""
         verdicts = [v for group in self.sampled for v in group.verdicts]
-        rewards = [r for group in self.sampled for r in group.rewards if r is not None]
-        valid = [v for v in verdicts if v.valid]
-        statuses = Counter(v.status for v in verdicts)
-        count = max(len(verdicts), 1)
-        several = any(completion.turns for completion in completions)
-        missing = {f"missing/{s}": statuses[s] / count for s in statuses if not s.valid}
         flags = [flags_of(v) for v in verdicts]
         flagged = Counter(flag for found in flags for flag in found)
+        count = max(len(verdicts), 1)
         return {
             "step": self.next_state.step - 1,
-            "reward": sum(rewards) / max(len(rewards), 1),
-            "pass_rate": sum(v.passed for v in valid) / max(len(valid), 1),
-            "length": sum(c.written for c in completions) / count,
-            **({"turns": sum(len(c.turns) // 2 + 1 for c in completions) / count} if several else {}),
-            "truncated": sum(c.truncated for c in completions) / count,
-            "missing": (len(verdicts) - len(valid)) / count,
-            **missing,
+            **means(self.sampled),
             "flagged": sum(map(bool, flags)) / count,
             **{f"flagged/{flag}": flagged[flag] / count for flag in sorted(flagged)},
-            "completions": len(completions),
+            "completions": len(verdicts),
             "groups": len(self.groups),
             "groups_sampled": len(self.sampled),
             "groups_carried": len(self.next_state.surplus),
             "groups_dropped": self.dropped,
+            **({} if self.skipped is None else {"skipped": self.skipped}),
             "age": self.age(),
             "rounds": self.rounds,
             **self.timing,
             "time/verify_busy": sum(v.duration for v in verdicts),
+            **(self.by_task() if len(self.tasks) > 1 else {}),
         }
+
+    def by_task(self) -> dict[str, float]:
+        """What was sampled and is learned from of each task; no means of one that was not sampled."""
+        found: dict[str, float] = {}
+        for task in self.tasks:
+            sampled = [group for group in self.sampled if group.task == task]
+            groups = sum(group.task == task for group in self.groups)
+            own = (means(sampled) if sampled else {}) | {"groups": groups, "groups_sampled": len(sampled)}
+            found |= {f"{task}/{name}": value for name, value in own.items()}
+        return found
+
+
+def means(groups: Sequence[Group]) -> dict[str, float]:
+    """Means over all completions of groups."""
+    completions = [c for group in groups for c in group.completions]
+    verdicts = [v for group in groups for v in group.verdicts]
+    rewards = [r for group in groups for r in group.rewards if r is not None]
+    valid = [v for v in verdicts if v.valid]
+    statuses = Counter(v.status for v in verdicts)
+    count = max(len(verdicts), 1)
+    several = any(completion.turns for completion in completions)
+    return {
+        "reward": sum(rewards) / max(len(rewards), 1),
+        "pass_rate": sum(v.passed for v in valid) / max(len(valid), 1),
+        "length": sum(c.written for c in completions) / count,
+        **({"turns": sum(len(c.turns) // 2 + 1 for c in completions) / count} if several else {}),
+        "truncated": sum(c.truncated for c in completions) / count,
+        "missing": (len(verdicts) - len(valid)) / count,
+        **{f"missing/{s}": statuses[s] / count for s in statuses if not s.valid},
+    }

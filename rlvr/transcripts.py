@@ -1,7 +1,7 @@
 """Samples completions, of one turn or of several, and hands each to the verifier the moment it ends.
 
 In a task of several turns, one that ends goes to the verifier's `reply` in the scorer's workers, while others are still
-being written. Those that are answered go on as prompts of the next round of sampling, `task.turns` rounds at most:
+being written. Those that are answered go on as prompts of the next round of sampling, their task's `turns` at most:
 
     round 1     prompt            -> turn 1 -> reply          a completion ends when there is no reply,
     round 2     prompt turn reply -> turn 2 -> reply          at the last round, or at `max_tokens`
@@ -14,15 +14,17 @@ checked before the run. Log-probabilities and ids of the policy's tokens are the
 from __future__ import annotations
 
 import collections
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, replace
 from typing import Any
 
-from rlvr.assembly import derive_seed
+from rlvr.mixture import Problem
 from rlvr.sampler.prompts import encode_reply
 from rlvr.scoring import Scorer
-from rlvr.types import Completion, Sample, Sampler, SamplingParams, Task, Turn, Verdict
+from rlvr.seeds import derive_seed
+from rlvr.types import Completion, Sampler, SamplingParams, Turn, Verdict
 
 Ended = tuple[int, Completion, Future[Verdict]]
 Asked = tuple["Draft", Future[Verdict]]
@@ -30,8 +32,7 @@ Answered = tuple["Draft", str]
 
 
 def sample_and_submit(
-    task: Task,
-    samples: Sequence[Sample],
+    problems: Sequence[Problem],
     prompts: Sequence[Sequence[int]],
     group_size: int,
     params: SamplingParams,
@@ -40,26 +41,25 @@ def sample_and_submit(
     scorer: Scorer,
     watch: Callable[[Future[Verdict]], object] = lambda verdict: None,
 ) -> Iterator[Ended]:
-    """Yields a completion of a sample the moment it ends, and the verdict on its way.
+    """Yields a completion of a problem the moment it ends, and the verdict on its way.
 
     Args:
-        task: Says how many turns there are at most, and which verifier looks at them.
-        samples: The problems.
+        problems: Their tasks say how many turns there are at most, and which verifier looks at them.
         prompts: Their token ids.
         group_size: Completions of each.
         params: How to sample; `max_tokens` is for all turns together.
         tokenizer: Encodes what the environment says.
         sampler: Writes the policy's turns.
-        scorer: Runs the verifier.
+        scorer: Runs the verifiers.
         watch: Told of every verification, replies included, as it begins.
 
     Yields:
-        The index into `samples`, which comes `group_size` times, the completion, and its verdict. Where a reply failed,
-        that is the verdict: missing data.
+        The index into `problems`, which comes `group_size` times, the completion, and its verdict. Where a reply
+        failed, that is the verdict: missing data.
     """
 
     def verify(draft: Draft) -> Ended:
-        sample = samples[draft.index]
+        task, sample = problems[draft.index].task, problems[draft.index].sample
         verdict = scorer.submit(task.verifier, draft.so_far, sample, task.verifier_options)
         watch(verdict)
         return draft.index, draft.so_far, verdict
@@ -77,21 +77,28 @@ def sample_and_submit(
                 answered.append((draft, reply))
 
     drafts = [Draft(index, Completion("")) for index in range(len(prompts))]
-    for turn in range(task.turns):
+    for turn in range(max(problem.task.turns for problem in problems)):
         rooms = tuple(params.max_tokens - len(draft.so_far.token_ids) for draft in drafts)
+        seeds = params.seeds
+        if turn and seeds:  # those of one problem in a row, in the order in which they are there
+            among: Counter[int] = Counter()
+            seeds = ()
+            for draft in drafts:
+                seeds += (derive_seed(params.seeds[draft.index], turn, among[draft.index]),)
+                among[draft.index] += 1
         written = sampler.sample(
             [[*prompts[draft.index], *draft.so_far.token_ids] for draft in drafts],
             group_size if turn == 0 else 1,
-            params if turn == 0 else replace(params, seed=derive_seed(params.seed, turn), rooms=rooms),
+            params if turn == 0 else replace(params, seed=derive_seed(params.seed, turn), rooms=rooms, seeds=seeds),
         )
         asked: collections.deque[Asked] = collections.deque()
         answered: list[Answered] = []
         for number, completion in written:
             draft = drafts[number].followed_by(completion)
+            task, sample = problems[draft.index].task, problems[draft.index].sample
             if turn + 1 == task.turns or completion.truncated:
                 yield verify(draft)
                 continue
-            sample = samples[draft.index]
             reply = scorer.submit_reply(task.verifier, draft.so_far, sample, task.verifier_options)
             watch(reply)
             asked.append((draft, reply))
@@ -110,7 +117,7 @@ def sample_and_submit(
 
 @dataclass(frozen=True, slots=True)
 class Draft:
-    """A completion that may go on; `index` is the caller's, as the number of its sample."""
+    """A completion that may go on; `index` is the caller's, as the number of its problem."""
 
     index: int
     so_far: Completion

@@ -5,9 +5,10 @@ from __future__ import annotations
 from dataclasses import asdict
 from pathlib import Path
 
+from rlvr.accuracy import Evaluation
 from rlvr.cli.extras import needs_train
 from rlvr.cli.flags import SCORER_FLAGS, ConfigFiles, Json, flag, takes_settings
-from rlvr.cli.output import facts, say_json
+from rlvr.cli.output import facts, say, say_json
 from rlvr.config import Layer
 from rlvr.errors import UsageError
 from rlvr.settings import resolve_run
@@ -31,7 +32,7 @@ FLAGS = {
 
 @takes_settings(FLAGS)
 def evaluate(settings: Layer, *, config: ConfigFiles = (), json: Json = False) -> int:
-    """Measure a model on a task's held-out split.
+    """Measure a model on the held-out split of a task, or of several: all together, then each.
 
     pass@1 comes with its 95% interval over problems, `--samples` adds pass@k. Verdicts that are missing (error,
     timeout, abstained) count neither way and are reported.
@@ -45,16 +46,25 @@ def evaluate(settings: Layer, *, config: ConfigFiles = (), json: Json = False) -
     if json:
         say_json({"task": task, "model": model, **asdict(found)})
         return 0
+    facts([("task", described(task, found)), ("model", model), *rows(found)])
+    for name, own in found.tasks.items():
+        say("")
+        facts([("task", described(name, own)), *rows(own)])
+    return 0
+
+
+def described(task: str, found: Evaluation) -> str:
     each = f", {found.samples} completions each" if found.samples > 1 else ""
-    rows = [
-        ("task", f"{task}, {found.problems} problems of the test split{each}"),
-        ("model", model),
+    return f"{task}, {found.problems} problems of the test split{each}"
+
+
+def rows(found: Evaluation) -> list[tuple[str, str]]:
+    """An evaluation as lines of a heading and a text."""
+    return [
         ("pass@1", f"{found.accuracy:.1%}  95% interval {found.low:.1%} to {found.high:.1%}"),
         *((f"pass@{k}", f"{share:.1%}") for k, share in found.pass_at.items() if k > 1),
         ("missing", f"{found.missing} verdicts"),
     ]
-    facts(rows)
-    return 0
 
 
 def refuse_run(model: str) -> None:

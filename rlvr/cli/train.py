@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import asdict
 from typing import Annotated
 
@@ -54,6 +55,8 @@ def train(
     with needs_train("rlvr train"):
         from rlvr.loop import train as run_training
     run = run_training(resolved, resume=resume)
+    if int(os.environ.get("RANK", "0")):  # of several processes, the first one speaks
+        return 0
     if json:
         before, after = run.before, run.after
         say_json(

@@ -187,9 +187,9 @@ class EngineSampler:
         try:
             for index, (prompt, room) in enumerate(zip(prompts, rooms, strict=True)):
                 for copy in range(group_size):
-                    own = replace(
-                        params, max_tokens=room, seed=params.seed + index * group_size + copy, rooms=()
-                    )  # the engine hashes seeds, so that neighbours have nothing in common
+                    seed = params.seeds[index] + copy if params.seeds else params.seed + index * group_size + copy
+                    own = replace(params, max_tokens=room, seed=seed, rooms=(), seeds=())
+                    # The engine hashes seeds, so that neighbours have nothing in common.
                     future = self.submit(prompt, own)
                     futures.append(future)
                     future.add_done_callback(lambda done, index=index: ended.put((index, done)))  # type: ignore[misc]
@@ -310,6 +310,50 @@ class EngineSampler:
                 (f"lower `--sampler.max-tokens` to {self.context - prompt}" if prompt < self.context else "shorten it")
                 + ", or give a longer context: `--sampler.context`, or `--max-model-len` of a server",
             )
+
+
+class Bystander:
+    """The sampler of a process that samples nothing, since the first one of the run does, from servers.
+
+    Args:
+        weights: The learner's weights.
+        expected: Its log-probabilities.
+        sharded: Whether both need all processes, so that this one takes part in what the first does with them.
+        prompt: Anything to ask log-probabilities of.
+    """
+
+    def __init__(
+        self,
+        weights: Weights,
+        expected: Callable[[Sequence[int], float], Sequence[float]],
+        sharded: bool,
+        prompt: Sequence[int],
+    ) -> None:
+        self.weights, self.expected, self.sharded, self.prompt = weights, expected, sharded, prompt
+        self._met = False
+
+    def sample(
+        self, prompts: Sequence[Sequence[int]], group_size: int, params: SamplingParams
+    ) -> Iterator[tuple[int, Completion]]:
+        """Nothing is asked of it."""
+        raise AssertionError("the first process samples")
+
+    def sync(self, version: int) -> dict[str, float]:
+        """As `EngineSampler.sync`, without an engine: it asks for the weights once, and for the log-probabilities of
+        the probe once, or twice in the beginning."""
+        if self.sharded:
+            for _ in self.weights():
+                pass
+            for _ in range(1 if self._met else 2):
+                self.expected(self.prompt, 1.0)
+        self._met = True
+        return {}
+
+    def rest(self) -> None:
+        """Nothing to free."""
+
+    def close(self) -> None:
+        """Nothing to end."""
 
 
 def distance(found: Sequence[float], expected: Sequence[float]) -> float:

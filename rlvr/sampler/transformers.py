@@ -9,7 +9,7 @@ Shape suffixes: R rows of the batch, T columns, V vocabulary, N completions aske
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, Literal
 
 import torch
@@ -18,6 +18,7 @@ from transformers import DynamicCache
 from transformers.cache_utils import DynamicLayer
 
 from rlvr.errors import ConfigError
+from rlvr.seeds import derive_seed
 from rlvr.types import Completion, SamplingParams
 
 # Ended rows are dropped from the batch when at least this share of it has ended: dropping copies the cache.
@@ -31,10 +32,18 @@ class TransformersSampler:
         model: A causal language model, shared with the learner.
         tokenizer: Its tokenizer; decodes completions and names the end-of-sequence token.
         batch_size: Rows decoded together at most.
+        weights: Where the model is a copy: the learner's tensors by name, which a sync takes over.
     """
 
-    def __init__(self, model: Any, tokenizer: Any, batch_size: int = 512) -> None:
+    def __init__(
+        self,
+        model: Any,
+        tokenizer: Any,
+        batch_size: int = 512,
+        weights: Callable[[], Iterable[tuple[str, Tensor]]] | None = None,
+    ) -> None:
         self.model = model
+        self.weights = weights
         self.tokenizer = tokenizer
         self.batch_size = batch_size
         self.ends = end_tokens(model, tokenizer)
@@ -44,15 +53,15 @@ class TransformersSampler:
     def sample(
         self, prompts: Sequence[Sequence[int]], group_size: int, params: SamplingParams
     ) -> Iterator[tuple[int, Completion]]:
-        """See `rlvr.Sampler.sample`. The same prompts, seed and batch size give the same completions on CPU."""
+        """See `rlvr.Sampler.sample`. The same prompts and seed give the same completions on CPU; another batch size
+        may round differently."""
         rooms = params.rooms or (params.max_tokens,) * len(prompts)
         self._check_lengths(prompts, rooms)
-        generator = torch.Generator(device=self.model.device)
-        generator.manual_seed(params.seed)
+        seeds = params.seeds or tuple(derive_seed(params.seed, index) for index in range(len(prompts)))
         # A batch holds whole groups, so that a prompt is prefilled once; a group larger than a batch is cut.
         copies = min(group_size, self.batch_size)
         jobs = [
-            (index, min(copies, group_size - start))
+            (index, min(copies, group_size - start), start)
             for index in range(len(prompts))
             for start in range(0, group_size, copies)
         ]
@@ -62,8 +71,9 @@ class TransformersSampler:
         try:
             for start in range(0, len(jobs), per_batch):
                 batch = jobs[start : start + per_batch]
-                indices, repeats = [i for i, _ in batch], [n for _, n in batch]
-                yield from self._decode(indices, repeats, prompts, rooms, params, generator)
+                indices, repeats = [i for i, _, _ in batch], [n for _, n, _ in batch]
+                own = [derive_seed(seeds[i], first) if first else seeds[i] for i, _, first in batch]
+                yield from self._decode(indices, repeats, prompts, rooms, params, own)
         finally:  # also when the caller stops early
             self.model.train(was_training)
 
@@ -86,9 +96,9 @@ class TransformersSampler:
         prompts: Sequence[Sequence[int]],
         rooms: Sequence[int],
         params: SamplingParams,
-        generator: torch.Generator,
+        seeds: Sequence[int],
     ) -> Iterator[tuple[int, Completion]]:
-        """Decodes `repeats[k]` completions of `prompts[indices[k]]`, N in all, as a tree.
+        """Decodes `repeats[k]` completions of `prompts[indices[k]]`, N in all, as a tree, with `seeds[k]`.
 
         A row of the model's batch is a *prefix*, not a completion: completions that have drawn the same tokens so
         far share one. So a group starts as one row and takes another only where its completions part.
@@ -106,8 +116,9 @@ class TransformersSampler:
         tokens_NT = torch.zeros(len(row_L), longest, dtype=torch.long, device=device)
         logprobs_NT = torch.zeros(len(row_L), longest, device=device)
         ends = torch.tensor(sorted(self.ends), device=device)
+        chances_NT = chances(seeds, repeats, longest, device)
         for t in range(longest):
-            tokens_L, logprobs_L = draw(logits_RV, row_L, params, generator)
+            tokens_L, logprobs_L = draw(logits_RV, row_L, params, chances_NT[live_L, t])
             tokens_NT[live_L, t] = tokens_L
             logprobs_NT[live_L, t] = logprobs_L
             stopped_L = torch.isin(tokens_L, ends)
@@ -154,8 +165,13 @@ class TransformersSampler:
             yield owner, Completion(text, tuple(tokens), tuple(values), reason, version=self.version)
 
     def sync(self, version: int) -> Mapping[str, float]:
-        """Nothing to hand over: the weights are the learner's own."""
+        """Takes the learner's weights over into the copy, if it is one."""
         self.version = version
+        if self.weights is not None:
+            own = self.model.state_dict()
+            with torch.no_grad():
+                for name, tensor in self.weights():
+                    own[name].copy_(tensor)
         return {}
 
     def rest(self) -> None:
@@ -201,8 +217,22 @@ class RoomyLayer(DynamicLayer):
         return buffers[0], buffers[1]
 
 
-def draw(logits_RV: Tensor, row_L: Tensor, params: SamplingParams, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+def chances(seeds: Sequence[int], repeats: Sequence[int], longest: int, device: torch.device) -> Tensor:
+    """The random numbers in [0, 1) that completions are drawn by, one for each token [N, T]: `repeats[k]` completions
+    by `seeds[k]`, whatever the others are. In float64, which MPS has not."""
+    wide = torch.float32 if device.type == "mps" else torch.float64
+    generator = torch.Generator(device=device)
+    rows = [
+        torch.rand(count, longest, dtype=wide, device=device, generator=generator.manual_seed(seed))
+        for seed, count in zip(seeds, repeats, strict=True)
+    ]
+    return torch.cat(rows)
+
+
+def draw(logits_RV: Tensor, row_L: Tensor, params: SamplingParams, chances_L: Tensor) -> tuple[Tensor, Tensor]:
     """Samples one token for each of L completions, from the row it stands at; returns ids and log-probabilities [L].
+
+    Each is the token at which the distribution function passes the completion's random number in [0, 1).
 
     Log-probabilities are of the full softmax at the sampling temperature, which is what the learner's ratio is
     taken against; greedy decoding reports those at temperature 1.
@@ -217,11 +247,9 @@ def draw(logits_RV: Tensor, row_L: Tensor, params: SamplingParams, generator: to
         outside_RV = sorted_RV.cumsum(dim=-1) - sorted_RV >= params.top_p
         probabilities_RV = torch.zeros_like(sorted_RV).scatter(1, order_RV, sorted_RV.masked_fill(outside_RV, 0.0))
     # By the inverse of the distribution function: one random number a completion, where torch.multinomial draws V.
-    # In float64 (which MPS has not), as a float32 sum over a large vocabulary would lose its rarest tokens.
-    wide = torch.float32 if row_L.device.type == "mps" else torch.float64
-    cumulative_LV = probabilities_RV.cumsum(dim=-1, dtype=wide)[row_L]
-    u_L1 = torch.rand(len(row_L), 1, dtype=wide, device=row_L.device, generator=generator)
-    ids_L = torch.searchsorted(cumulative_LV, u_L1 * cumulative_LV[:, -1:], right=True).squeeze(1)
+    # In their type, float64, as a float32 sum over a large vocabulary would lose its rarest tokens.
+    cumulative_LV = probabilities_RV.cumsum(dim=-1, dtype=chances_L.dtype)[row_L]
+    ids_L = torch.searchsorted(cumulative_LV, chances_L[:, None] * cumulative_LV[:, -1:], right=True).squeeze(1)
     ids_L = ids_L.clamp(max=logits_RV.shape[1] - 1)
     return ids_L, logprobs_RV[row_L, ids_L]
 

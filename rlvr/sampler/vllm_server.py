@@ -106,6 +106,7 @@ class ServerEngine:
         folder: Where weights are written; by default shared memory if it is large enough, else the temporary folder.
         dtype: Type that weights are sent in, such as `bfloat16`; None leaves them as they are.
         tolerance: Mean distance of log-probabilities (nats) between a server that came back and the others.
+        size: Bytes of the weights, if known.
         say: Is told when servers come and go.
 
     Raises:
@@ -138,6 +139,7 @@ class ServerEngine:
         folder: Path | None = None,
         dtype: str | None = None,
         tolerance: float = 0.05,
+        size: int = 0,
         say: Callable[[str], None] = to_stderr,
     ) -> None:
         self.urls = addresses(urls)
@@ -151,6 +153,7 @@ class ServerEngine:
         self.patience = patience
         self.dtype: torch.dtype | None = getattr(torch, dtype) if dtype else None
         self.tolerance = tolerance
+        self.size = size
         self.say = say
         self.name = f"the vLLM server at {self.urls[0]}" if len(self.urls) == 1 else "the vLLM servers"
         self.context = 0
@@ -550,7 +553,7 @@ class ServerEngine:
     def _write(self, weights: Weights) -> Path:
         """Writes weights to a file of their own."""
         if self._folder is None:
-            size = sum(tensor.nbytes for _, tensor in weights())
+            size = self.size or sum(tensor.nbytes for _, tensor in weights())
             self._folder = self._temporary = Path(tempfile.mkdtemp(prefix="rlvr-weights-", dir=roomy(2 * size)))
         self._folder.mkdir(parents=True, exist_ok=True)
         path = self._folder / f"weights-{self._updates + 1}.safetensors"

@@ -6,7 +6,7 @@ import itertools
 import json
 import random
 import statistics
-from dataclasses import asdict
+from dataclasses import asdict, replace
 
 import pytest
 from hypothesis import given
@@ -104,6 +104,14 @@ def test_nothing_sampled_stops(verdicts: list[list[Verdict]]) -> None:
 def test_no_verdict_at_all_stops_with_a_reason(first: list[Verdict]) -> None:
     with pytest.raises(RunStopped, match="no verification gave a verdict: 10 s"):
         summarize([first, [Verdict.timeout("10 s")]], 1)
+
+
+def test_that_of_each_task_survives_json_and_is_a_metric() -> None:
+    own = summarize([[Verdict.of(True, "yes")], [Verdict.of(False, "no")]], 1)
+    whole = replace(own, tasks={"math": own, "json": replace(own, accuracy=0.25)})
+    assert Evaluation.from_json(json.loads(json.dumps(asdict(whole)))) == whole
+    assert whole.metrics() == {"accuracy": 0.5, "math/accuracy": 0.5, "json/accuracy": 0.25}
+    assert own.metrics() == {"accuracy": 0.5}
 
 
 def test_an_evaluation_survives_json_and_reads_well() -> None:

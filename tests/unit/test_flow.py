@@ -19,11 +19,17 @@ from rlvr.errors import RunStopped
 from rlvr.flow import Closed, EngineFlow, Meter, RoundsFlow, open_flow
 from rlvr.interrupt import Interrupt, Interrupted
 from rlvr.loop import refill
+from rlvr.mixture import Problem
 from rlvr.rollout import Group, State, StepBatch
 from rlvr.sampler.transformers import TransformersSampler
 
 PLUGIN = Path(__file__).parents[1] / "plugins" / "talkative.py"
 SAMPLES = [Sample(str(i), f"{i}+") for i in range(6)]
+
+
+def problems(task: Task, samples: Sequence[Sample] = SAMPLES, first: int = 0) -> list[Problem]:
+    """Samples in a stream, from the place `first` on."""
+    return [Problem(number, task, sample) for number, sample in enumerate(samples, start=first)]
 
 
 class OneByOne(TransformersSampler):
@@ -74,9 +80,9 @@ def a_task(verifier: str = "parrot", turns: int = 1) -> Task:
 
 @pytest.fixture
 def flow(tokenizer: Any, sampler: OneByOne, scorer: Scorer) -> Callable[..., Any]:
-    def make(task: Task, group_size: int = 3, tokens: int = 8, wanted: int = 6, **others: Any) -> Any:
-        params = SamplingParams(tokens)
-        return open_flow(task, tokenizer, sampler, scorer, group_size, params, lambda _: 5, wanted, **others)
+    def make(group_size: int = 3, tokens: int = 8, wanted: int = 6, **others: Any) -> Any:
+        params = SamplingParams(tokens, seed=5)
+        return open_flow(tokenizer, sampler, scorer, group_size, params, wanted, **others)
 
     return make
 
@@ -85,25 +91,25 @@ def drain(flow: Any) -> list[Closed]:
     groups = []
     while flow.open:
         groups += flow.closed()
-    return sorted(groups, key=lambda group: group.number)
+    return sorted(groups, key=lambda group: group.problem.number)
 
 
 def test_the_flow_is_chosen_by_what_the_sampler_can(flow: Any, model: Any, tokenizer: Any, scorer: Scorer) -> None:
-    assert isinstance(flow(a_task()), EngineFlow)
+    assert isinstance(flow(), EngineFlow)
     batch = TransformersSampler(model, tokenizer)
     assert not isinstance(batch, StreamingSampler)
-    made = open_flow(a_task(), tokenizer, batch, scorer, 2, SamplingParams(4), lambda number: number, 1)
+    made = open_flow(tokenizer, batch, scorer, 2, SamplingParams(4), 1)
     assert isinstance(made, RoundsFlow)
 
 
 @pytest.mark.parametrize("turns", [1, 3])
 def test_every_completion_comes_back_once_in_its_group(flow: Any, sampler: OneByOne, turns: int) -> None:
-    under_way = flow(a_task(turns=turns), tokens=24)
-    under_way.ask(SAMPLES[:4], 10)
+    under_way = flow(tokens=24)
+    asked = problems(a_task(turns=turns), SAMPLES[:4], 10)
+    under_way.ask(asked)
     assert under_way.open == 4
     groups = drain(under_way)
-    assert [group.number for group in groups] == [10, 11, 12, 13]
-    assert [group.sample for group in groups] == SAMPLES[:4]
+    assert [group.problem for group in groups] == asked
     assert all(len(group.completions) == len(group.verdicts) == 3 for group in groups)
     assert len(set(sampler.seeds)) == len(sampler.seeds)
     assert under_way.closed() == []
@@ -112,9 +118,9 @@ def test_every_completion_comes_back_once_in_its_group(flow: Any, sampler: OneBy
 @pytest.mark.parametrize("turns", [1, 3])
 def test_what_is_sampled_does_not_depend_on_what_ends_first(flow: Any, sampler: OneByOne, turns: int) -> None:
     def texts(samples: Sequence[Sample], first: int) -> list[list[Any]]:
-        under_way = flow(a_task(turns=turns), tokens=24)
-        for offset, sample in enumerate(samples):
-            under_way.ask([sample], first + offset)
+        under_way = flow(tokens=24)
+        for problem in problems(a_task(turns=turns), samples, first):
+            under_way.ask([problem])
         return [[(c.text, c.turns, c.foreign) for c in group.completions] for group in drain(under_way)]
 
     together = texts(SAMPLES, 0)
@@ -126,11 +132,11 @@ def test_several_turns_are_those_of_a_sampler_in_rounds(flow: Any, model: Any, t
     """Greedy decoding leaves nothing to seeds, so both kinds of flow must write the same."""
     task, params = a_task(turns=3), SamplingParams(24, temperature=0)
     batch = TransformersSampler(model, tokenizer)
-    rounds = open_flow(task, tokenizer, batch, scorer, 1, params, lambda number: number, 6)
-    engine = flow(task, group_size=1, tokens=24)
+    rounds = open_flow(tokenizer, batch, scorer, 1, params, 6)
+    engine = flow(group_size=1, tokens=24)
     engine.params = replace(engine.params, temperature=0)
     for under_way in (rounds, engine):
-        under_way.ask(SAMPLES, 0)
+        under_way.ask(problems(task))
     one, other = drain(rounds), drain(engine)
     assert any(c.turns for group in one for c in group.completions)
     assert [[(c.token_ids, c.turns, c.foreign) for c in g.completions] for g in one] == [
@@ -140,42 +146,74 @@ def test_several_turns_are_those_of_a_sampler_in_rounds(flow: Any, model: Any, t
         assert a.completions[0].logprobs == pytest.approx(b.completions[0].logprobs, abs=1e-4)
 
 
+def test_tasks_of_a_mixture_keep_their_turns_and_verifiers(
+    flow: Any, model: Any, tokenizer: Any, scorer: Scorer
+) -> None:
+    """In both kinds of flow each completion is what it would be in a flow of its own task."""
+    talks, silent = replace(a_task(turns=3), name="talks"), replace(a_task("math"), name="silent", system="Be brief.")
+    mixed = [Problem(n, (silent, talks)[n % 2], replace(sample, answer="4")) for n, sample in enumerate(SAMPLES)]
+
+    def written(made: Any, asked: Sequence[Problem]) -> dict[int, Any]:
+        made.params = replace(made.params, temperature=0)
+        made.ask(asked)
+        closed = drain(made)
+        return {
+            group.problem.number: (
+                group.prompt,
+                [(c.token_ids, c.turns) for c in group.completions],
+                [(v.status, v.detail) for v in group.verdicts],
+            )
+            for group in closed
+        }
+
+    def rounds() -> Any:
+        batch = TransformersSampler(model, tokenizer)
+        return open_flow(tokenizer, batch, scorer, 1, SamplingParams(24), 6)
+
+    found = written(rounds(), mixed)
+    assert found == written(flow(group_size=1, tokens=24), mixed)
+    assert found == written(rounds(), mixed[::2]) | written(rounds(), mixed[1::2])
+    assert any(turns for n in (1, 3, 5) for _, turns in found[n][1])
+    assert not any(turns for n in (0, 2, 4) for _, turns in found[n][1])
+    assert min(len(found[n][0]) for n in (0, 2, 4)) > max(len(found[n][0]) for n in (1, 3, 5))  # a system message
+
+
 def test_a_refill_enters_while_others_are_under_way(flow: Any) -> None:
-    under_way = flow(a_task(), wanted=3, rounds=2)
-    under_way.ask(SAMPLES[:3], 0)
+    under_way = flow(wanted=3, rounds=2)
+    under_way.ask(problems(a_task(), SAMPLES[:3]))
     assert under_way.room() == 3
     first = under_way.closed()
-    under_way.ask(SAMPLES[3:4], 3)
+    under_way.ask(problems(a_task(), SAMPLES[3:4], 3))
     assert under_way.open == 4 - len(first)
     assert under_way.room() == 2
-    assert {group.number for group in [*first, *drain(under_way)]} == {0, 1, 2, 3}
+    assert {group.problem.number for group in [*first, *drain(under_way)]} == {0, 1, 2, 3}
 
 
 def test_closing_gives_up_what_has_not_begun(flow: Any, sampler: OneByOne) -> None:
-    under_way = flow(a_task(), group_size=16)
-    under_way.ask(SAMPLES, 0)
+    under_way = flow(group_size=16)
+    under_way.ask(problems(a_task()))
     under_way.close()
     assert sampler.cancelled > 60  # of 96, four of which can have begun
 
 
 def test_an_engine_that_dies_ends_the_flow_with_its_error(flow: Any, sampler: OneByOne) -> None:
-    under_way = flow(a_task())
+    under_way = flow()
 
     def dies(*_: Any) -> Any:
         raise RunStopped("the engine died", "see its log")
 
     sampler.sample = dies  # type: ignore[method-assign]
-    under_way.ask(SAMPLES[:1], 0)
+    under_way.ask(problems(a_task(), SAMPLES[:1]))
     with pytest.raises(RunStopped, match="the engine died"):
         drain(under_way)
 
 
 def test_ctrl_c_is_noticed_while_nothing_happens(flow: Any, sampler: OneByOne) -> None:
     interrupt = Interrupt()
-    under_way = flow(a_task(), interrupt=interrupt)
+    under_way = flow(interrupt=interrupt)
     sampler.lock.acquire()
     try:
-        under_way.ask(SAMPLES[:1], 0)
+        under_way.ask(problems(a_task(), SAMPLES[:1]))
         threading.Timer(0.1, lambda: setattr(interrupt, "noted", True)).start()
         with pytest.raises(Interrupted):
             drain(under_way)
@@ -197,8 +235,8 @@ def test_the_meter_adds_up_what_overlaps() -> None:
 
 
 def test_a_long_verification_is_hidden_behind_sampling(flow: Any, sampler: OneByOne) -> None:
-    under_way = flow(a_task(), group_size=8)
-    under_way.ask(SAMPLES, 0)
+    under_way = flow(group_size=8)
+    under_way.ask(problems(a_task()))
     drain(under_way)
     timing = under_way.meter.timing()
     assert 0 < timing["time/hidden"] <= 1

@@ -28,9 +28,10 @@ PLUGINS = [name for name in PACKAGES if name != "rlvr"]
 
 LAYERS = (  # from the bottom; a module imports from its own layer or from below
     "types errors",
-    "hookspecs advantage",
-    "config taskfile registry samples shaping composition accuracy rollout interrupt",
-    "scoring scoring_worker sampler learner runlog progress",
+    "hookspecs advantage seeds",
+    "algorithms exchange config taskfile registry samples shaping composition accuracy rollout interrupt "
+    "mixture curriculum",
+    "scoring scoring_worker sampler learner runlog progress provenance",
     "api scaffold taskcheck kit preflight testing settings assembly",
     "transcripts",
     "flow",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import signal
 import threading
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -102,6 +103,17 @@ def test_on_a_terminal_there_is_a_table_of_the_latest_steps(terminal: io.StringI
     assert terminal.getvalue().rstrip().endswith("run runs/a  model runs/a/final")
 
 
+def test_the_table_has_a_column_for_each_of_several_tasks(terminal: io.StringIO) -> None:
+    with Progress(Path("runs/a"), 40) as progress:
+        progress.begin(0, BEFORE)
+        progress.step(METRICS | {"math/pass_rate": 0.125})
+        progress.step(METRICS | {"json/pass_rate": 0.375})
+    table = terminal.getvalue()
+    assert "math pass" in " ".join(table.split()) or "math" in table
+    assert "12.5%" in table
+    assert "37.5%" in table
+
+
 def test_an_error_gives_the_terminal_back(terminal: io.StringIO) -> None:
     def fail() -> None:
         with Progress(Path("runs/a"), 40) as progress:
@@ -115,9 +127,26 @@ def test_an_error_gives_the_terminal_back(terminal: io.StringIO) -> None:
 
 
 def test_every_column_shows_its_metric_or_a_dash() -> None:
-    for heading, (name, _) in COLUMNS.items():
-        assert cell({name: 0.25}, heading) != "–"
-        assert cell({}, heading) == "–"
+    for column in COLUMNS.values():
+        assert cell({column[0]: 0.25}, column) != "–"
+        assert cell({}, column) == "–"
+
+
+def test_of_several_tasks_each_is_shown(capsys: pytest.CaptureFixture[str]) -> None:
+    before = replace(BEFORE, tasks={"math": AFTER, "my-json": BEFORE})
+    with Progress(Path("runs/a"), 10) as progress:
+        progress.begin(0, before)
+        progress.step(
+            {"step": 0, "pass_rate": 0.5, "math/pass_rate": 0.75, "math/reward": 0.7, "my-json/pass_rate": 0.25}
+        )
+        progress.finish(before, before)
+    each = [
+        "  math     90.0% [85.0%, 95.0%] of 100 problems, 2 verdicts missing",
+        "  my-json  25.0% [20.0%, 30.0%] of 100 problems",
+    ]
+    lines = capsys.readouterr().err.splitlines()
+    assert lines[1:3] == lines[5:7] == lines[8:10] == each
+    assert lines[3] == "step 1/10  pass 50.0%  math pass 75.0%  my-json pass 25.0%"
 
 
 # --------------------------------------------------------------------------------------------------------- Ctrl-C

@@ -43,7 +43,7 @@ def batch(*sampled: Group, surplus: tuple[Group, ...] = ()) -> StepBatch:
 
 def test_the_learner_sees_the_valid_rows_with_the_samplers_ids() -> None:
     assert GROUP.rows() == [
-        Row((3, 4), (5, 1), (-0.5, -0.25), 1.15),
+        Row((3, 4), (5, 1), (-0.5, -0.25), 1.15, reward=1.0),
         Row((3, 4), (6, 7, 1), (-1.5, -1.0, -0.5), -0.58),
         Row((3, 4), (6, 6, 6, 6), (-1.0, -1.0, -1.0, -1.0), -0.58),
     ]
@@ -109,6 +109,42 @@ def test_metrics_are_means_over_what_was_sampled() -> None:
         "time/sample": 1.5,
         "time/verify_busy": 4.0,
     }
+
+
+def test_each_task_of_several_has_its_means() -> None:
+    math, json_, idle = replace(GROUP, task="math"), replace(ALIKE, task="json"), "idle"
+    both = StepBatch((math,), (math, json_), State(8, 40), 2, {}, tasks=("math", "json", idle))
+    assert {
+        name: value for name, value in both.metrics().items() if "/" in name and name[:4] in ("math", "json", idle)
+    } == {
+        "math/reward": pytest.approx(1 / 3),
+        "math/pass_rate": pytest.approx(1 / 3),
+        "math/length": 3.0,
+        "math/truncated": 0.25,
+        "math/missing": 0.25,
+        "math/missing/timeout": 0.25,
+        "math/groups": 1,
+        "math/groups_sampled": 1,
+        "json/reward": 0.0,
+        "json/pass_rate": pytest.approx(1 / 3),
+        "json/length": 3.0,
+        "json/truncated": 0.25,
+        "json/missing": 0.25,
+        "json/missing/timeout": 0.25,
+        "json/groups": 0,
+        "json/groups_sampled": 1,
+        "idle/groups": 0,
+        "idle/groups_sampled": 0,
+    }
+    assert [record["task"] for record in both.records()] == ["math"] * 4 + ["json"] * 4
+    alone = StepBatch((math,), (math,), State(8, 40), 2, {}, tasks=("math",))
+    assert not any(name.startswith("math/") for name in alone.metrics())
+    assert not any("task" in record for record in alone.records())
+
+
+def test_the_share_that_a_curriculum_passed_over_is_a_metric() -> None:
+    assert "skipped" not in batch(GROUP).metrics()
+    assert replace(batch(GROUP), skipped=0.25).metrics()["skipped"] == 0.25
 
 
 def test_attempts_to_forge_are_counted() -> None:

@@ -14,7 +14,9 @@ from hypothesis import strategies as st
 
 from rlvr import Completion, ConfigError, DataError, Sample, SamplingParams, Task
 from rlvr.sampler.prompts import encode_prompt
-from rlvr.sampler.transformers import TransformersSampler, branch, draw, end_tokens, pad_left
+from rlvr.sampler.transformers import TransformersSampler, branch, chances, draw, end_tokens, pad_left
+
+CPU = torch.device("cpu")
 
 PROMPTS = ["1+2=?", "7", "a b c d e 3-1=?", "09"]
 FAMILIES = ["qwen2", "mistral", "gpt2"]  # full attention, a sliding window of 6 tokens, learned positions
@@ -186,10 +188,14 @@ def test_a_caller_that_stops_early_gets_the_mode_back_too(fresh_model: Callable[
 
 def test_top_p_keeps_the_fewest_tokens_that_have_the_mass() -> None:
     logits = torch.tensor([[0.5, 0.3, 0.15, 0.05]]).log()
-    generator = torch.Generator().manual_seed(0)
 
     def drawn(top_p: float) -> set[int]:
-        ids, _ = draw(logits, torch.zeros(2000, dtype=torch.long), SamplingParams(1, 1.0, top_p), generator)
+        ids, _ = draw(
+            logits,
+            torch.zeros(2000, dtype=torch.long),
+            SamplingParams(1, 1.0, top_p),
+            chances([0], [2000], 1, CPU)[:, 0],
+        )
         return set(ids.tolist())
 
     assert drawn(1.0) == {0, 1, 2, 3}
@@ -202,15 +208,14 @@ def test_each_completion_draws_from_the_row_it_stands_at() -> None:
     logits = torch.tensor([[-math.inf, 0.0, -math.inf], [0.0, -math.inf, -math.inf], [-math.inf, -math.inf, 0.0]])
     row = torch.tensor([2, 0, 0, 1])
     for temperature in (0, 1.0):
-        ids, logprobs = draw(logits, row, SamplingParams(1, temperature), torch.Generator().manual_seed(0))
+        ids, logprobs = draw(logits, row, SamplingParams(1, temperature), chances([0], [4], 1, CPU)[:, 0])
         assert ids.tolist() == [2, 1, 1, 0]
         assert logprobs.tolist() == [0, 0, 0, 0]
 
 
 def test_log_probabilities_are_of_the_whole_distribution_at_the_sampling_temperature() -> None:
     logits = torch.tensor([[2.0, 1.0, 0.0]])
-    generator = torch.Generator().manual_seed(0)
-    ids, logprobs = draw(logits, torch.tensor([0]), SamplingParams(1, 0.5, 0.1), generator)
+    ids, logprobs = draw(logits, torch.tensor([0]), SamplingParams(1, 0.5, 0.1), torch.tensor([0.5]))
     assert ids.tolist() == [0]
     assert logprobs.item() == pytest.approx((logits / 0.5).log_softmax(dim=-1)[0, 0].item())
 
@@ -218,7 +223,7 @@ def test_log_probabilities_are_of_the_whole_distribution_at_the_sampling_tempera
 def test_rare_tokens_of_a_large_vocabulary_can_be_drawn() -> None:
     """Half of the mass lies on the last 150,000 tokens, a few millionths on each."""
     logits = torch.cat([torch.tensor([0.0]), torch.full((150_000,), -math.log(150_000))])[None]
-    ids, _ = draw(logits, torch.zeros(64, dtype=torch.long), SamplingParams(1), torch.Generator().manual_seed(0))
+    ids, _ = draw(logits, torch.zeros(64, dtype=torch.long), SamplingParams(1), chances([0], [64], 1, CPU)[:, 0])
     rare = [i for i in ids.tolist() if i]
     assert 16 < len(rare) < 48
     assert len(set(rare)) == len(rare)
@@ -313,3 +318,23 @@ def test_a_template_that_refuses_a_prompt_is_an_error_that_names_its_sample(chat
     task = Task("t", "math", lambda split: [], system="abc")
     with pytest.raises(ConfigError, match=r"sample `s-7`: System role not supported"):
         encode_prompt(chatty, Sample("s-7", "1"), task)
+
+
+def test_what_is_sampled_for_a_prompt_does_not_depend_on_the_others(model: Any, tokenizer: Any) -> None:
+    """So that a run samples the same however its prompts are spread over batches and processes."""
+    sampler = TransformersSampler(model, tokenizer)
+    prompts = [tokenizer.encode(text) for text in ("1+2=?", "7", "a b c d 3-1=?")]
+    together = drawn(sampler, prompts, SamplingParams(12, seeds=(5, 6, 7)))
+    apart = [
+        drawn(sampler, [p], SamplingParams(12, seeds=(seed,)))[0] for p, seed in zip(prompts, (5, 6, 7), strict=True)
+    ]
+    assert together == apart
+    assert drawn(sampler, prompts, SamplingParams(12, seeds=(5, 6, 8)))[:2] == together[:2]
+    assert drawn(sampler, prompts, SamplingParams(12, seeds=(5, 6, 8)))[2] != together[2]
+
+
+def drawn(sampler: TransformersSampler, prompts: Any, params: SamplingParams) -> list[list[tuple[int, ...]]]:
+    found: list[list[tuple[int, ...]]] = [[] for _ in prompts]
+    for index, completion in sampler.sample(prompts, 4, params):
+        found[index].append(completion.token_ids)
+    return found

@@ -16,8 +16,10 @@ import rlvr.flow
 from rlvr import Completion, Sample, SamplingParams, Scorer, Status, Task, Turn, UsageError, Verdict
 from rlvr.config import LearnerConfig
 from rlvr.flow import open_flow
-from rlvr.learner.batch import Batch
+from rlvr.learner.batch import Tokens, lay_out
 from rlvr.learner.learner import Learner
+from rlvr.learner.modules import PolicyModule
+from rlvr.mixture import number
 from rlvr.rollout import Group, Row, State
 from rlvr.sampler.prompts import encode_reply
 from rlvr.sampler.transformers import TransformersSampler
@@ -47,7 +49,8 @@ def talk(model: Any, tokenizer: Any, scorer: Scorer) -> Callable[..., Found]:
         task = Task("talk", verifier, lambda split: samples, turns=turns, verifier_options=options)
         sampler = TransformersSampler(model, tokenizer)
         params = SamplingParams(max_tokens, seed=5)
-        ended = sample_and_submit(task, samples, ids, count, params, tokenizer, sampler, scorer)
+        problems = number([task], [samples])
+        ended = sample_and_submit(problems, ids, count, params, tokenizer, sampler, scorer)
         return [(index, completion, verdict.result()) for index, completion, verdict in ended]
 
     return run
@@ -92,12 +95,12 @@ def test_log_probabilities_are_those_of_the_whole_transcript(
         row = Row(
             tuple(tokenizer.encode(PROMPTS[index])), completion.token_ids, completion.logprobs, 1.0, completion.foreign
         )
-        batch = Batch.of([[(row, 1)]], lambda row: 1.0, model.device)
+        tokens = Tokens([[row]], model.device)
+        batch = lay_out(tokens, [[(0,)]], "sdpa", model.device)
         with torch.no_grad():
-            logprobs_SK, _ = Learner.logprobs(model, batch, 1.0)
-        written = batch.counts_SK > 0
-        assert int(written.sum()) == completion.written == row.written
-        torch.testing.assert_close(logprobs_SK[written], batch.old_logprobs_SK[written], atol=1e-4, rtol=0)
+            logprobs_N, _ = PolicyModule(model)(batch, 1.0)
+        assert len(logprobs_N) == completion.written == row.written
+        torch.testing.assert_close(logprobs_N, tokens.sampled_T[batch.tokens_N], atol=1e-4, rtol=0)
 
 
 def test_no_gradient_comes_from_what_the_environment_wrote(fresh_model: Callable[..., Any], accelerator: Any) -> None:
@@ -107,7 +110,7 @@ def test_no_gradient_comes_from_what_the_environment_wrote(fresh_model: Callable
     config = LearnerConfig(lr=0.0, grad_clip=0.0, clip_low=1.0, clip_high=100.0)
     learner = Learner(model, config, 1, accelerator)
     gradients: list[torch.Tensor] = []
-    learner.optimizer.optimizer.register_step_pre_hook(
+    learner.optimizer.register_step_pre_hook(
         lambda *_: gradients.extend(p.grad.detach().clone() for p in learner.policy.parameters())
     )
     learner.update([[row]], 1.0)
@@ -178,8 +181,8 @@ def test_a_group_is_the_same_in_whatever_order_its_completions_ended(
 
     def texts(order: Sequence[Any]) -> list[str]:
         monkeypatch.setattr(rlvr.flow, "sample_and_submit", lambda *_: iter(order))
-        flow = open_flow(task, tokenizer, nothing, nothing, 3, SamplingParams(8), lambda number: number, wanted=1)
-        flow.ask([sample], 0)
+        flow = open_flow(tokenizer, nothing, nothing, 3, SamplingParams(8), wanted=1)
+        flow.ask(number([task], [[sample]]))
         (group,) = flow.closed()
         return [completion.text for completion in group.completions]
 
@@ -194,7 +197,7 @@ def test_a_state_with_transcripts_comes_back_equal() -> None:
     group = Group(Sample("s", "p"), (3,), (completion,), (Verdict.of(True, "yes"),), (1.0,), (1.0,), (0.5,))
     state = State(1, 2, (group,))
     assert State.from_json(json.loads(json.dumps(state.to_json()))) == state
-    assert group.rows() == [Row((3,), (5, 6, 7), (-1.0, 0.0, -1.0), 0.5, ((1, 2),))]
+    assert group.rows() == [Row((3,), (5, 6, 7), (-1.0, 0.0, -1.0), 0.5, ((1, 2),), reward=1.0)]
 
 
 def test_rooms_are_limits_of_single_prompts(model: Any, tokenizer: Any) -> None:
