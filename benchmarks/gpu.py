@@ -566,8 +566,8 @@ def checks(size: str, model: str, device: str) -> Iterator[str]:
             f"the probe is {first['probe']:.1e} nats off, then {again['probe']:.1e} (tolerance {sampler.tolerance:g})"
         )
 
-        samples = parts.train_samples[:8]
-        encoded = [encode_prompt(parts.tokenizer, sample, parts.task) for sample in samples]
+        problems = parts.problems(0, 8, {})
+        encoded = [encode_prompt(parts.tokenizer, problem.sample, problem.task) for problem in problems]
         greedy = SamplingParams(min(64, SIZES[size].tokens), temperature=0.0)
         peer = TransformersSampler(learner.model, parts.tokenizer, 8)
         ours = {index: completion for index, completion in sampler.sample(encoded, 1, greedy)}

@@ -34,6 +34,7 @@ import urllib.request
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from datetime import date
+from fractions import Fraction
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -169,6 +170,8 @@ def measure(sampler: str, workers: Sequence[int], rounds: int, prompts: int) -> 
     """One engine for all numbers of workers, each measured in turn."""
     from rlvr.assembly import assemble, make_scorer
     from rlvr.config import flatten
+    from rlvr.mixture import Stream
+    from rlvr.samples import samples
     from rlvr.settings import resolve_run
 
     with contextlib.ExitStack() as stack:
@@ -203,8 +206,9 @@ def measure(sampler: str, workers: Sequence[int], rounds: int, prompts: int) -> 
             alone = statistics.median(bench.seconds("generate") for _ in range(3))
             delay = alone * count / (prompts * GROUP)
             with make_scorer(replace(config.scorer, workers=count), config.sandbox) as scorer:
-                task = replace(parts.task, verifier=waiting.name, verifier_options={"seconds": delay})
-                bench.parts = replace(parts, task=task, scorer=scorer)
+                task = replace(parts.stream.tasks[0], verifier=waiting.name, verifier_options={"seconds": delay})
+                stream = Stream([(task, Fraction(1), samples(task, "train"))], config.seed)
+                bench.parts = replace(parts, stream=stream, scorer=scorer)
                 bench.warm_up()
                 rows = [bench.round(number) for number in range(rounds)]
             yield Measured(Setting(sampler, count), delay, rows)
@@ -230,12 +234,12 @@ class Bench:
 
     def warm_up(self) -> None:
         """Waits until every worker of the scorer has started, which takes a second of computing each."""
-        task, scorer = self.parts.task, self.parts.scorer
+        problem, scorer = self.parts.stream[0], self.parts.scorer
         started: set[int] = set()
         deadline = time.monotonic() + 120
         while len(started) < scorer.workers and time.monotonic() < deadline:
-            pairs = [(Completion(""), self.parts.train_samples[0])] * (4 * scorer.workers)
-            verdicts = scorer.submit_batch(task.verifier, pairs, {"seconds": 0.05}).result()
+            pairs = [(Completion(""), problem.sample)] * (4 * scorer.workers)
+            verdicts = scorer.submit_batch(problem.task.verifier, pairs, {"seconds": 0.05}).result()
             started |= {verdict.parts["worker"] for verdict in verdicts}
 
     def round(self, number: int) -> dict[str, float]:
@@ -259,25 +263,25 @@ class Bench:
         return took
 
     def generate(self) -> None:
-        from rlvr.assembly import derive_seed
         from rlvr.sampler.prompts import encode_prompt
+        from rlvr.seeds import derive_seed
         from rlvr.types import SamplingParams
 
         parts, config = self.parts, self.parts.config.sampler
-        samples = parts.prompts(self.state.position, config.prompts_per_step)
-        prompts = [encode_prompt(parts.tokenizer, sample, parts.task) for sample in samples]
+        problems = parts.problems(self.state.position, config.prompts_per_step, {})
+        prompts = [encode_prompt(parts.tokenizer, problem.sample, problem.task) for problem in problems]
         seed = derive_seed(parts.config.seed, self.state.step)
         params = SamplingParams(config.max_tokens, config.temperature, config.top_p, seed)
-        groups: list[list[Completion]] = [[] for _ in samples]
+        groups: list[list[Completion]] = [[] for _ in problems]
         for index, completion in parts.sampler.sample(prompts, config.group_size, params):
             groups[index].append(completion)
-        self.written = list(zip(samples, prompts, groups, strict=True))
+        self.written = list(zip(problems, prompts, groups, strict=True))
 
     def verify(self) -> list[list[Any]]:
-        task, scorer = self.parts.task, self.parts.scorer
+        (task,), scorer = self.parts.stream.tasks, self.parts.scorer
         futures = [
-            [scorer.submit(task.verifier, completion, sample, task.verifier_options) for completion in group]
-            for sample, _, group in self.written
+            [scorer.submit(task.verifier, completion, problem.sample, task.verifier_options) for completion in group]
+            for problem, _, group in self.written
         ]
         return [[future.result() for future in group] for group in futures]
 
@@ -295,9 +299,9 @@ class Bench:
         from rlvr.loop import reward_group
 
         self.generate()
-        for number, (verdicts, (sample, prompt, group)) in enumerate(zip(self.verify(), self.written, strict=True)):
+        for verdicts, (problem, prompt, group) in zip(self.verify(), self.written, strict=True):
             assert all(verdict.valid for verdict in verdicts)
-            reward_group(self.parts, Closed(number, sample, tuple(prompt), tuple(group), tuple(verdicts)))
+            reward_group(self.parts, Closed(problem, tuple(prompt), tuple(group), tuple(verdicts)))
 
 
 @contextlib.contextmanager

@@ -79,6 +79,7 @@ def run_trl(seed: int, steps: int, every: int, model: str, micro_batch: int) -> 
     from rlvr.config import flatten
     from rlvr.evaluation import measure
     from rlvr.learner.policy import choose_device, load_policy
+    from rlvr.mixture import number
     from rlvr.registry import registry
     from rlvr.sampler.transformers import TransformersSampler
     from rlvr.settings import resolve_run
@@ -87,8 +88,8 @@ def run_trl(seed: int, steps: int, every: int, model: str, micro_batch: int) -> 
     config = resolve_run(flatten(settings(seed, steps, every, model, ""))).config
     task = registry().task("math")
     policy, tokenizer = load_policy(model, choose_device("cpu"))
-    test = held_out(task, 0)
-    scorer = make_scorer(config.scorer)
+    test = number([task], [held_out(task, 0)])
+    scorer = make_scorer(config.scorer, config.sandbox)
     train = Dataset.from_list(
         [{"prompt": [{"role": "user", "content": s.prompt}], "answer": s.answer} for s in task.load("train")]
     )
@@ -108,7 +109,7 @@ def run_trl(seed: int, steps: int, every: int, model: str, micro_batch: int) -> 
             row = {"seconds": time.monotonic() - self.started}
             if (len(rows) + 1) % every == 0:
                 sampler = TransformersSampler(trainer.model, tokenizer, config.sampler.batch_size)
-                row["accuracy"] = measure(config, task, test, tokenizer, sampler, scorer).accuracy
+                row["accuracy"] = measure(config, test, tokenizer, sampler, scorer).accuracy
                 trainer.model.train()
             rows.append(row)
 
