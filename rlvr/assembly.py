@@ -58,6 +58,7 @@ class Parts:
     stream: Stream
     test: Sequence[Problem]
     exchange: Exchange
+    rounds: Exchange  # for sampling, which may go on in another thread
 
     def problems(self, position: int, count: int, evidence: Mapping[str, Evidence]) -> list[Problem]:
         """The next `count` training problems from `position` of the stream on; the curriculum passes over some."""
@@ -160,7 +161,8 @@ def assemble(config: TrainConfig, log: Path | None = None, exchange: Exchange | 
         exchange = exchange or processes(config)
         accelerator, device = exchange.accelerator, exchange.accelerator.device
         backend = choose_backend(config.sampler, device)
-        exchange.spread = backend != "vllm-server"
+        rounds = Exchange(accelerator)
+        exchange.spread = rounds.spread = backend != "vllm-server"
         correct = resolve_correction(config.learner, engine=backend != "transformers")
         loaded = load_learner(config, device, accelerator, correct)
         learner, tokenizer = loaded.learner, loaded.tokenizer
@@ -180,7 +182,7 @@ def assemble(config: TrainConfig, log: Path | None = None, exchange: Exchange | 
     except BaseException:
         scorer.close()
         raise
-    return Parts(config, tokenizer, sampler, scorer, shaper, learner, stream, number(tasks, test), exchange)
+    return Parts(config, tokenizer, sampler, scorer, shaper, learner, stream, number(tasks, test), exchange, rounds)
 
 
 def check_prompts(tokenizer: Any, model: Any, problems: Sequence[Problem], max_tokens: int) -> int:

@@ -218,7 +218,7 @@ def step_flow(parts: Parts, step: int, interrupt: Interrupt) -> Flow:
         wanted=sampler.prompts_per_step,
         rounds=sampler.max_rounds if sampler.dynamic else 1,
         interrupt=interrupt,
-        exchange=parts.exchange,
+        exchange=parts.rounds,
     )
 
 

@@ -77,7 +77,8 @@ def wide(device: torch.device) -> torch.dtype:
 
 
 class Exchange:
-    """Hands texts from every process of the run to every process, beside what the learner's own group does."""
+    """Hands texts from every process of the run to every process, beside what the learner's own group does. Of two
+    threads each needs its own, made in the same order in all processes."""
 
     def __init__(self, accelerator: Accelerator) -> None:
         self.accelerator, self.spread = accelerator, True

@@ -9,6 +9,7 @@ Shape suffixes: R rows of the batch, T columns, V vocabulary, N completions aske
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, Literal
 
@@ -48,6 +49,7 @@ class TransformersSampler:
         self.batch_size = batch_size
         self.ends = end_tokens(model, tokenizer)
         self.version = 0
+        self.compiled = any(getattr(m, "_compiled_call_impl", None) is not None for m in model.modules())
         self.takes_masks = model.config._attn_implementation == "sdpa"
 
     def sample(
@@ -145,15 +147,17 @@ class TransformersSampler:
         """Next-token logits [B, V] after feeding `ids_RT`, the last columns of what `mask_RT` covers."""
         positions_RT = (mask_RT.cumsum(dim=1) - 1).clamp(min=0)[:, -ids_RT.shape[1] :]
         one_at_a_time = ids_RT.shape[1] == 1 and all(type(layer) is RoomyLayer for layer in cache.layers)
-        output = self.model(
-            input_ids=ids_RT,
-            # With full attention everywhere, a single new token looks at all there is: no mask to be worked out.
-            attention_mask=mask_RT.bool()[:, None, None, :] if one_at_a_time and self.takes_masks else mask_RT,
-            position_ids=positions_RT,
-            past_key_values=cache,
-            use_cache=True,
-            logits_to_keep=1,
-        )
+        # If it is compiled, then for learning: a cache changes its shape all the time.
+        with torch.compiler.set_stance("force_eager") if self.compiled else contextlib.nullcontext():
+            output = self.model(
+                input_ids=ids_RT,
+                # With full attention everywhere, a single new token looks at all there is: no mask to be worked out.
+                attention_mask=mask_RT.bool()[:, None, None, :] if one_at_a_time and self.takes_masks else mask_RT,
+                position_ids=positions_RT,
+                past_key_values=cache,
+                use_cache=True,
+                logits_to_keep=1,
+            )
         return output.logits[:, -1].float()
 
     def _completions(

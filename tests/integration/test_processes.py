@@ -25,7 +25,9 @@ SHORT = [*SETTINGS, "--steps", "5", "--save-every", "3"]
 
 def launch(processes: int, *arguments: str) -> subprocess.Popen[str]:
     """`rlvr` in so many processes."""
-    several = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(processes)] if processes > 1 else []
+    several = (
+        ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(processes)] if processes > 1 else []
+    )
     return subprocess.Popen(
         [sys.executable, *several, "-m", "rlvr", *arguments],
         stdout=subprocess.PIPE,
