@@ -20,6 +20,7 @@ from rlvr.curriculum import passes_over
 from rlvr.errors import ConfigError, DataError
 from rlvr.exchange import together
 from rlvr.learner import checkpoint
+from rlvr.learner.adapters import save_adapters
 from rlvr.learner.correction import resolve_correction
 from rlvr.learner.learner import Learner
 from rlvr.learner.modules import logprobs_of
@@ -115,6 +116,8 @@ class Parts:
 
     def save_model(self, folder: Path) -> None:
         save_policy(self.learner.policy, self.tokenizer, folder)
+        if self.learner.adapted:
+            save_adapters(self.learner.policy, folder / "adapter")
 
 
 def processes(config: TrainConfig) -> Exchange:
@@ -162,6 +165,11 @@ def assemble(config: TrainConfig, log: Path | None = None, exchange: Exchange | 
         accelerator, device = exchange.accelerator, exchange.accelerator.device
         backend = choose_backend(config.sampler, device)
         rounds = Exchange(accelerator)
+        if config.lora.quantize != "none" and backend != "transformers":
+            raise ConfigError(
+                f"`lora.quantize` `{config.lora.quantize}` does not go with vLLM, which takes whole weights",
+                "`--sampler transformers`, or LoRA without `--lora.quantize`",
+            )
         exchange.spread = rounds.spread = backend != "vllm-server"
         correct = resolve_correction(config.learner, engine=backend != "transformers")
         loaded = load_learner(config, device, accelerator, correct)

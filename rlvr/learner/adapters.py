@@ -7,18 +7,22 @@ is the model that training started from, so that a KL to it needs no second copy
 from __future__ import annotations
 
 import importlib.util
+import warnings
+from pathlib import Path
 from typing import Any
 
 import torch
 from peft import LoraConfig as PeftConfig
-from peft import get_peft_model
+from peft import get_peft_model, get_peft_model_state_dict
+from peft.utils import SAFETENSORS_WEIGHTS_NAME
+from safetensors.torch import save_file
 from torch import nn
 from transformers import AutoConfig, AutoModelForCausalLM, BitsAndBytesConfig
 from transformers.pytorch_utils import Conv1D
 
 from rlvr.config import LoraConfig
 from rlvr.errors import ConfigError, MissingDependencyError, nearest
-from rlvr.learner.policy import model_path
+from rlvr.learner.policy import model_path, rank, whole
 
 
 def check_adapters(name: str, config: LoraConfig) -> None:
@@ -26,11 +30,16 @@ def check_adapters(name: str, config: LoraConfig) -> None:
 
     Raises:
         ConfigError: A target is the name of no layer that an adapter can be put on.
-        MissingDependencyError: What quantizes is not installed.
+        MissingDependencyError: What quantizes is not installed, or needs a GPU.
     """
     if config.quantize != "none" and not importlib.util.find_spec("bitsandbytes"):
         raise MissingDependencyError(
             f"`lora.quantize` {config.quantize} needs bitsandbytes, which is not installed", "pip install bitsandbytes"
+        )
+    if config.quantize == "4bit" and not torch.cuda.is_available():
+        raise MissingDependencyError(
+            "`lora.quantize` 4bit needs a GPU: on a CPU bitsandbytes packs 4-bit weights in a way that has no gradient",
+            "`--lora.quantize 8bit` works without one",
         )
     if not config.targets:
         return
@@ -65,7 +74,18 @@ def add_adapters(model: Any, config: LoraConfig) -> Any:
         target_modules=list(config.targets) or "all-linear",
         task_type="CAUSAL_LM",
     )
-    return get_peft_model(model, adapters).eval()
+    with warnings.catch_warnings():  # PEFT asks for a name that transformers has given up
+        warnings.filterwarnings("ignore", ".*is_gradient_checkpointing", FutureWarning)
+        return get_peft_model(model, adapters).eval()
+
+
+def save_adapters(model: Any, folder: Path) -> None:
+    """Writes the adapters alone, as PEFT does. In a run of several processes each of them has to call it."""
+    own = {name: whole(tensor) for name, tensor in get_peft_model_state_dict(model).items()}
+    if rank() == 0:
+        folder.mkdir(parents=True, exist_ok=True)
+        save_file({name: tensor.cpu().contiguous() for name, tensor in own.items()}, folder / SAFETENSORS_WEIGHTS_NAME)
+        model.peft_config[model.active_adapter].save_pretrained(folder)
 
 
 def quantization(config: LoraConfig) -> BitsAndBytesConfig | None:
