@@ -41,7 +41,7 @@ def test_a_run_leaves_the_merged_model_and_the_adapters_and_goes_on_exactly(tmp_
         adapted = PeftModel.from_pretrained(base, run.model / "adapter").eval()
         assert torch.allclose(adapted(ids).logits, after, atol=1e-4)
     assert not torch.allclose(before, after, atol=1e-2)
-    assert [row["kl"] for row in run.metrics()][0] == pytest.approx(0, abs=1e-6)
+    assert run.metrics()[0]["kl"] == pytest.approx(0, abs=1e-6)
     assert run.metrics()[-1]["kl"] > 0
 
     copy = tmp_path / "copy"
