@@ -401,14 +401,21 @@ class SharedFlow:
         parts = self.exchange.processes if self.exchange.spread else 1
         mine = asked[self.exchange.process :: parts] if self.exchange.process < parts else []
         groups = together(self.exchange, lambda: self._to_the_end(mine))
-        noted = bool(self.interrupt and self.interrupt.noted)
-        message = {"groups": [group.to_json() for group in groups], "interrupted": noted}
+        message = {"groups": [group.to_json() for group in groups], "interrupted": self._interrupted()}
         said = [json.loads(text) for text in self.exchange.share(json.dumps(message))]
         if any(other["interrupted"] for other in said):
             raise Interrupted
         by_number = {problem.number: problem for problem in asked}
         found = [Closed.from_json(values, by_number) for other in said for values in other["groups"]]
         return sorted(found, key=lambda group: group.problem.number)
+
+    def _interrupted(self) -> bool:
+        try:
+            if self.interrupt:
+                self.interrupt.check()
+        except Interrupted:
+            return True
+        return False
 
     def _to_the_end(self, problems: Sequence[Problem]) -> list[Closed]:
         self.flow.ask(problems)
