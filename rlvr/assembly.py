@@ -7,13 +7,14 @@ import json
 import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import torch
 from accelerate import Accelerator
 from accelerate.state import AcceleratorState
-from accelerate.utils import DistributedDataParallelKwargs, set_seed
+from accelerate.utils import DistributedDataParallelKwargs, InitProcessGroupKwargs, set_seed
 
 from rlvr.config import SamplerConfig, SandboxConfig, ScorerConfig, TrainConfig, engine_options
 from rlvr.curriculum import passes_over
@@ -132,8 +133,9 @@ def processes(config: TrainConfig) -> Exchange:
         torch.cuda.set_device(device)  # which accelerate takes
     AcceleratorState._reset_state(reset_partial_state=True)  # an earlier run here may have had another precision
     plain = DistributedDataParallelKwargs(broadcast_buffers=False)  # they are the same everywhere
+    patient = InitProcessGroupKwargs(timeout=timedelta(hours=2))  # while one of them writes a checkpoint
     dtype = precision(config.learner.dtype, device)
-    return Exchange(Accelerator(cpu=device.type == "cpu", mixed_precision=dtype, kwargs_handlers=[plain]))
+    return Exchange(Accelerator(cpu=device.type == "cpu", mixed_precision=dtype, kwargs_handlers=[plain, patient]))
 
 
 def assemble(config: TrainConfig, log: Path | None = None, exchange: Exchange | None = None) -> Parts:
@@ -247,7 +249,8 @@ def transformers_sampler(config: TrainConfig, learner: Learner, tokenizer: Any) 
     """Samples from the learner's own model, or from a copy where that is sharded over processes."""
     if not learner.sharded:
         return TransformersSampler(learner.model, tokenizer, config.sampler.batch_size)
-    copy = load_policy(config.model, learner.accelerator.device)[0]
+    copy = load_policy(config.model, learner.accelerator.device, config.learner.attention)[0]
+    copy = learner.accelerator.prepare_model(copy, evaluation_mode=True)  # which has it compute in the same type
     return TransformersSampler(copy, tokenizer, config.sampler.batch_size, learner.weights)
 
 

@@ -163,7 +163,7 @@ class LearnerConfig:
     value_lr: float = setting(0.0, "Peak learning rate of the value model; 0 takes `learner.lr`.", low=0)
     value_clip: float = setting(0.2, "How far a value may move from the old one before it is clipped; 0 is off.", low=0)
     value_warmup: int = setting(0, "Steps in which only the value model learns.", low=0)
-    whiten_rewards: bool = setting(False, "Divide the rewards of tokens by their deviation in the step (PPO).")
+    whiten_rewards: bool = setting(False, "Divide rewards by their deviation over the completions of the step (PPO).")
     correction: Literal["auto", "off", "token", "sequence"] = setting(
         "auto",
         "Weigh by how likely the learner finds what was sampled, over how likely the sampler did: each token by "

@@ -144,6 +144,7 @@ def lay_out(tokens: Tokens, bins: Sequence[Sequence[Pack]], backend: str, device
         device: Where the tensors go.
     """
     sequences, found = [], []
+    masked = any(len(pack) > 1 for packs in bins for pack in packs)
     width = max((sum(map(tokens.length, packs)) for packs in bins), default=1)
     completion = 0
     for s, packs in enumerate(bins or [[]]):
@@ -163,8 +164,11 @@ def lay_out(tokens: Tokens, bins: Sequence[Sequence[Pack]], backend: str, device
                 ]
                 completion += 1
         room = width - len(columns.ids)
-        # Padding behind a single sequence goes on where that ends, so that all is causal and no mask is needed.
-        columns.add([0] * room, len(columns.ids) if len(packs) == 1 else 0, PADDING, PADDING)
+        if len(packs) == 1 and not masked:  # padding goes on where the sequence ends: all is causal, and needs no mask
+            columns.add([0] * room, len(columns.ids), PADDING, PADDING)
+        else:  # else each column begins a sequence of its own
+            for _ in range(room):
+                columns.add([0], 0, PADDING, PADDING)
         sequences.append(columns)
     where, targets, numbers, completions = (
         (torch.tensor(column) for column in zip(*found, strict=True))
@@ -172,7 +176,7 @@ def lay_out(tokens: Tokens, bins: Sequence[Sequence[Pack]], backend: str, device
         else (torch.zeros(0, dtype=torch.long) for _ in range(4))
     )
     attention = None
-    if any(len(pack) > 1 for packs in bins for pack in packs):
+    if masked:
         packs_SL, segments_SL = (torch.tensor([getattr(c, name) for c in sequences]) for name in ("packs", "segments"))
         attention = visible(packs_SL.to(device), segments_SL.to(device), backend)
     ids_SL, positions_SL = (torch.tensor([getattr(c, name) for c in sequences]) for name in ("ids", "positions"))

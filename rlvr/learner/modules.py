@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.functional import linear
 
 from rlvr.learner.batch import Batch
 from rlvr.learner.logprobs import logprobs_and_entropy, token_logprobs
@@ -19,14 +20,14 @@ class PolicyModule(nn.Module):
         model: A causal language model, with adapters (PEFT) or without.
 
     Attributes:
-        chunked: Whether log-probabilities come from the hidden states a few tokens at a time. That takes a head that is
-            one linear layer and logits that are nothing more; where it is not so, it must be set to False.
+        chunked: Whether log-probabilities come from the hidden states a few tokens at a time. That takes logits that
+            are one linear layer of them and nothing more.
     """
 
     def __init__(self, model: nn.Module) -> None:
         super().__init__()
         self.model = model
-        self.chunked = type(base_model(model).get_output_embeddings()) is nn.Linear
+        self.chunked = has_plain_head(model)
 
     def forward(
         self, batch: Batch, temperature: float, entropy_gradient: bool = False, without_adapter: bool = False
@@ -71,7 +72,32 @@ class Critic(nn.Module):
     def forward(self, batch: Batch) -> Tensor:
         """V of what precedes each target [N], float32."""
         hidden_NH = self.trunk(**inputs(batch)).last_hidden_state.flatten(0, 1)[batch.where_N]
-        return self.head(hidden_NH).squeeze(-1).float()
+        with torch.autocast(hidden_NH.device.type, enabled=False):  # a bfloat16 near 16 is off by up to 0.06
+            values_N1 = linear(hidden_NH.float(), self.head.weight.float(), self.head.bias.float())
+        return values_N1.squeeze(-1)
+
+
+@torch.no_grad()
+def has_plain_head(model: Any) -> bool:
+    """Whether a model's logits are one linear layer of its last hidden states: neither capped nor scaled.
+
+    Both leave traces in the config. What does not is found by comparing, on a few tokens; that alone would not do, as
+    a cap changes next to nothing while logits are small.
+    """
+    base = base_model(model)
+    head, config = base.get_output_embeddings(), base.config.get_text_config()
+    traces = {k: v for k, v in config.to_dict().items() if "logit" in k and "keep" not in k}
+    changed = any(isinstance(v, (int, float)) and not isinstance(v, bool) and v not in (0, 1) for v in traces.values())
+    if type(head) is not nn.Linear or changed:
+        return False
+    training = model.training
+    model.eval()
+    ids_SL = torch.arange(min(8, len(head.weight)), device=head.weight.device)[None]
+    logits_SLV = base(input_ids=ids_SL, use_cache=False).logits.float()
+    hidden_SLH = base.get_decoder()(input_ids=ids_SL, use_cache=False).last_hidden_state
+    model.train(training)
+    apart = (linear(hidden_SLH.to(head.weight.dtype), head.weight, head.bias).float() - logits_SLV).abs().max()
+    return bool(apart <= 1e-3 * logits_SLV.std() + 1e-6)
 
 
 def inputs(batch: Batch) -> dict[str, Any]:

@@ -44,21 +44,26 @@ def gae(
     return advantages_T, advantages_T + values_T
 
 
-def whiten(values_T: Tensor, counts_T: Tensor, centre: bool = True, divide: bool = True) -> Tensor:
+def deviation(values: Tensor, counts: Tensor) -> float:
+    """Standard deviation of values, each counted as often as it was sampled; 1 where they do not vary."""
+    counts = counts.to(values)
+    total = counts.sum().clamp(min=1)
+    mean = (values * counts).sum() / total
+    variance = float(((values - mean).square() * counts).sum() / (total - 1).clamp(min=1))
+    return variance**0.5 + 1e-8 if variance > 1e-12 else 1.0
+
+
+def whiten(values_T: Tensor, counts_T: Tensor, divide: bool = True) -> Tensor:
     """`(x - mean) / (std + 1e-8)` over the tokens, each counted as often as it was sampled [T].
 
     Args:
         values_T: x [T].
         counts_T: How often each token was sampled [T].
-        centre: Whether the mean goes; rewards keep it (Huang et al. 2024, arXiv:2403.17031, section 3).
         divide: Whether to divide; values that do not vary are not divided.
     """
     counts_T = counts_T.to(values_T)
-    total = counts_T.sum().clamp(min=1)
-    mean = (values_T * counts_T).sum() / total
-    variance = ((values_T - mean).square() * counts_T).sum() / (total - 1).clamp(min=1)
-    scale = variance.sqrt() + 1e-8 if divide and variance > 1e-12 else 1.0
-    return (values_T - mean if centre else values_T) / scale
+    mean = (values_T * counts_T).sum() / counts_T.sum().clamp(min=1)
+    return (values_T - mean) / (deviation(values_T, counts_T) if divide else 1.0)
 
 
 @dataclass

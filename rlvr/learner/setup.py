@@ -91,7 +91,13 @@ def load_learner(config: TrainConfig, device: torch.device, accelerator: Acceler
     reference = critic = None
     separate = own.reference not in ("", "none")
     if own.kl_coef and (separate or not lora.rank):
-        reference = load_policy(own.reference if separate else config.model, place, own.attention, **options)[0]
+        name = own.reference if separate else config.model
+        reference, speech = load_policy(name, place, own.attention, **options)
+        if speech.get_vocab() != tokenizer.get_vocab():
+            raise ConfigError(
+                f"the reference `{name}` has another vocabulary than `{config.model}`",
+                "KL is between distributions over the same tokens: name a model of the same family",
+            )
     if own.advantage == "gae":
         trunk = load_policy(config.model, place, own.attention, **options)[0]
         critic = Critic(add_adapters(trunk, lora) if lora.rank else trunk)

@@ -329,7 +329,8 @@ class Bystander:
         sharded: bool,
         prompt: Sequence[int],
     ) -> None:
-        self.weights, self.expected, self.sharded, self.prompt = weights, expected, sharded, prompt
+        self.weights, self.expected, self.sharded = weights, expected, sharded
+        self.prompt = [*prompt, prompt[-1]]  # a single token has no log-probability to be computed
         self._met = False
 
     def sample(

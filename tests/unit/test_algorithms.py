@@ -21,7 +21,7 @@ from rlvr.config import LearnerConfig, LoraConfig
 from rlvr.learner.adapters import add_adapters
 from rlvr.learner.batch import into_bins
 from rlvr.learner.learner import Learner
-from rlvr.learner.modules import Critic
+from rlvr.learner.modules import Critic, logprobs_of
 from rlvr.rollout import Group, Row
 from rlvr.sampler.transformers import TransformersSampler
 
@@ -213,7 +213,7 @@ class Plain:
                 rewards_of[row] = -penalty[row]
                 rewards_of[row][-1] += row.reward - (mean if config.advantage == "reinforce++-baseline" else 0)
         if config.whiten_rewards:
-            deviation = mean_and_deviation([r for row in rows for r in rewards_of[row].tolist()])[1]
+            deviation = mean_and_deviation([sum(rewards_of[row].tolist()) for row in rows])[1]
             rewards_of = {row: rewards / deviation for row, rewards in rewards_of.items()}
         returns = {}
         for row in rows:
@@ -422,7 +422,7 @@ def test_steps_of_ppo_are_those_of_the_plain_learner(
     recorder = Recorder(
         fresh_model(), replace(config, micro_batch_tokens=60), accelerator, reference, critic_of(fresh_model)
     )
-    check(recorder, Plain(fresh_model(), config, reference, critic_of(fresh_model)), groups, steps=3)
+    check(recorder, Plain(fresh_model(), config, reference, critic_of(fresh_model)), groups, steps=2)
 
 
 def test_a_new_value_model_says_zero_and_learns(
@@ -674,6 +674,22 @@ def test_models_whose_logits_are_more_than_a_linear_layer(
     recorder = Recorder(peculiar(tokenizer, family), config, accelerator, references[0])
     check(recorder, Plain(peculiar(tokenizer, family), config, references[1]), groups, steps=2)
     assert not recorder.learner.module.chunked
+
+
+@pytest.mark.parametrize("family", PECULIAR)
+def test_that_is_known_before_the_first_rows(tokenizer: Any, accelerator: Any, family: str) -> None:
+    """Rows that the model is sure of would not tell; and vLLM is probed before there are any."""
+    model = peculiar(tokenizer, family)
+    learner = Learner(model, CONFIGS["dapo"], 10, accelerator)
+    assert not learner.module.chunked
+    assert learner.logprobs_of([5, 6, 7, 8]) == pytest.approx(logprobs_of(model, [5, 6, 7, 8]), abs=1e-4)
+
+
+def test_a_reference_is_computed_in_its_own_way(
+    fresh_model: Callable[..., Any], tokenizer: Any, accelerator: Any
+) -> None:
+    learner = Learner(fresh_model(), CONFIGS["k3"], 10, accelerator, peculiar(tokenizer, "granite"))
+    assert (learner.module.chunked, learner.reference.chunked) == (True, False)
 
 
 def test_an_ordinary_model_is_computed_in_chunks(

@@ -468,6 +468,26 @@ def test_ragged_packs_fill_their_sequences() -> None:
     assert columns < 1.1 * sum(map(tokens.length, packs))
 
 
+def test_no_position_is_beyond_the_context_however_wide_packs_are(
+    fresh_model: Callable[..., Any], accelerator: Any
+) -> None:
+    """A pack of several completions is wider than any of them, and what pads the others must not count on."""
+    model = fresh_model("gpt2")
+    context = model.config.n_positions
+    lengths = [(context // 2, 8, context // 8), (context // 3, 6, context // 10), (10, 8, context // 8)]
+    groups = [
+        [Row((5,) * prompt, (6 + i,) * n, (-2.0,) * n, (-1.0) ** i) for i in range(count)]
+        for prompt, count, n in lengths
+    ]
+    seen: list[torch.Tensor] = []
+    learner = Learner(model, CONFIG, 10, accelerator)
+    decoder = model.get_decoder()
+    decoder.register_forward_pre_hook(lambda *a: seen.append(a[-1]["position_ids"]), with_kwargs=True)
+    learner.update(groups, 1.0)
+    assert max(ids.shape[1] for ids in seen) > context  # or it shows nothing
+    assert max(int(ids.max()) for ids in seen) < context
+
+
 def test_only_rows_that_are_the_same_in_everything_are_merged() -> None:
     first = Row((3,), (4, 5), (-1.0, -2.0), 0.5)
     others = [

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
-from rlvr.learner.returns import KLController, gae, whiten
+from rlvr.learner.returns import KLController, deviation, gae, whiten
 
 LENGTHS = st.lists(st.integers(1, 6), min_size=1, max_size=5)
 
@@ -82,20 +82,20 @@ def test_completions_without_a_token_are_passed_over() -> None:
 def test_whitening_by_hand() -> None:
     """Mean 2, variance (1 + 1 + 0) / 2."""
     assert whiten(numbers(1, 3, 2), torch.ones(3)).tolist() == pytest.approx([-1, 1, 0])
-    assert whiten(numbers(1, 3, 2), torch.ones(3), centre=False).tolist() == pytest.approx([1, 3, 2])
+    assert deviation(numbers(1, 3, 2), torch.ones(3)) == pytest.approx(1)
+    assert deviation(numbers(0, 1), torch.tensor([3, 1])) == pytest.approx(0.5)
     assert whiten(numbers(10, 30, 20), torch.ones(3), divide=False).tolist() == pytest.approx([-10, 10, 0])
 
 
 @given(
     st.lists(st.tuples(st.floats(-9, 9).map(lambda x: round(x, 3)), st.integers(1, 4)), min_size=1, max_size=9),
     st.booleans(),
-    st.booleans(),
 )
-def test_a_count_is_as_many_tokens(tokens: list[tuple[float, int]], centre: bool, divide: bool) -> None:
+def test_a_count_is_as_many_tokens(tokens: list[tuple[float, int]], divide: bool) -> None:
     values, counts = (torch.tensor([token[i] for token in tokens], dtype=torch.float64) for i in range(2))
     repeated = values.repeat_interleave(counts.long())
-    once = whiten(values, counts, centre, divide)
-    often = whiten(repeated, torch.ones_like(repeated), centre, divide)
+    once = whiten(values, counts, divide)
+    often = whiten(repeated, torch.ones_like(repeated), divide)
     torch.testing.assert_close(once.repeat_interleave(counts.long()), often, rtol=1e-9, atol=1e-9)
 
 
@@ -110,7 +110,7 @@ def test_what_is_whitened_has_mean_zero_and_deviation_one(values: list[int]) -> 
 def test_what_does_not_vary_is_not_divided(values: list[float]) -> None:
     ones = torch.ones(len(values))
     assert whiten(numbers(*values), ones).tolist() == pytest.approx([0.0] * len(values))
-    assert whiten(numbers(*values), ones, centre=False).tolist() == pytest.approx(values)
+    assert deviation(numbers(*values), ones) == 1
 
 
 # The weight of the KL
