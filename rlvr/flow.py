@@ -146,7 +146,37 @@ class Meter:
         return timing | ({"time/hidden": both / verified} if verified else {})
 
 
-class RoundsFlow:
+class _Rounds:
+    """Collects what is asked for until a round takes it.
+
+    Args:
+        rounds: How many there may be.
+        wanted: Problems of one round at most.
+    """
+
+    def __init__(self, rounds: int, wanted: int) -> None:
+        self.rounds, self.wanted = rounds, wanted
+        self._round = 0
+        self._asked: list[Problem] = []
+
+    @property
+    def open(self) -> int:
+        return len(self._asked)
+
+    def room(self) -> int:
+        return self.wanted if self._round < self.rounds else 0
+
+    def ask(self, problems: Sequence[Problem]) -> None:
+        self._asked += problems
+
+    def _take(self) -> list[Problem]:
+        """What was asked for since the last round; where there is some, a round has begun."""
+        asked, self._asked = self._asked, []
+        self._round += bool(asked)
+        return asked
+
+
+class RoundsFlow(_Rounds):
     """Decodes what was asked for as one batch, to its end, before what was asked for meanwhile.
 
     Args:
@@ -171,31 +201,18 @@ class RoundsFlow:
         wanted: int,
         interrupt: Interrupt | None = None,
     ) -> None:
+        super().__init__(rounds, wanted)
         self.tokenizer, self.sampler, self.scorer = tokenizer, sampler, scorer
-        self.group_size, self.params = group_size, params
-        self.rounds, self.wanted, self.interrupt = rounds, wanted, interrupt
+        self.group_size, self.params, self.interrupt = group_size, params, interrupt
         self.meter = Meter()
-        self._round = 0
-        self._asked: list[Problem] = []
-
-    @property
-    def open(self) -> int:
-        return len(self._asked)
-
-    def room(self) -> int:
-        return self.wanted if self._round < self.rounds else 0
-
-    def ask(self, problems: Sequence[Problem]) -> None:
-        self._asked += problems
 
     def closed(self) -> list[Closed]:
-        asked, self._asked = self._asked, []
+        asked = self._take()
         if not asked:
             return []
         prompts = [encode_prompt(self.tokenizer, problem.sample, problem.task) for problem in asked]
         pending: list[list[tuple[Completion, Future[Verdict]]]] = [[] for _ in asked]
         params = replace(self.params, seeds=tuple(derive_seed(self.params.seed, p.number) for p in asked))
-        self._round += 1
         tools = (params, self.tokenizer, self.sampler, self.scorer, self.meter.verifies)
         self.meter.writes(+1)
         for index, completion, verdict in sample_and_submit(asked, prompts, self.group_size, *tools):
@@ -361,7 +378,7 @@ class EngineFlow:
         return place.closed()
 
 
-class SharedFlow:
+class SharedFlow(_Rounds):
     """A flow that several processes share: each samples and verifies its part of a round, then all get all of it.
 
     What is asked for must be the same in all processes, and so is what comes back, in the order of its numbers: what a
@@ -378,26 +395,14 @@ class SharedFlow:
     def __init__(
         self, flow: Flow, exchange: Exchange, rounds: int, wanted: int, interrupt: Interrupt | None = None
     ) -> None:
-        self.flow, self.exchange, self.rounds, self.wanted, self.interrupt = flow, exchange, rounds, wanted, interrupt
+        super().__init__(rounds, wanted)
+        self.flow, self.exchange, self.interrupt = flow, exchange, interrupt
         self.meter = flow.meter
-        self._round = 0
-        self._asked: list[Problem] = []
-
-    @property
-    def open(self) -> int:
-        return len(self._asked)
-
-    def room(self) -> int:
-        return self.wanted if self._round < self.rounds else 0
-
-    def ask(self, problems: Sequence[Problem]) -> None:
-        self._asked += problems
 
     def closed(self) -> list[Closed]:
-        asked, self._asked = self._asked, []
+        asked = self._take()
         if not asked:
             return []
-        self._round += 1
         parts = self.exchange.processes if self.exchange.spread else 1
         mine = asked[self.exchange.process :: parts] if self.exchange.process < parts else []
         groups = together(self.exchange, lambda: self._to_the_end(mine))
