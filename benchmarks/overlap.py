@@ -301,7 +301,8 @@ class Bench:
         self.generate()
         for verdicts, (problem, prompt, group) in zip(self.verify(), self.written, strict=True):
             assert all(verdict.valid for verdict in verdicts)
-            reward_group(self.parts, Closed(problem, tuple(prompt), tuple(group), tuple(verdicts)))
+            closed = Closed(problem, tuple(prompt), tuple(group), tuple(verdicts))
+            reward_group(self.parts.config, self.parts.shaper, closed)
 
 
 @contextlib.contextmanager

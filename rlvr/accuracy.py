@@ -26,6 +26,7 @@ class Evaluation:
         missing: Verdicts that were error, timeout or abstained; they count neither way.
         pass_at: pass@k for k = 1, 2, 4, ... up to `samples`.
         tasks: The same of each task by itself, where there are several.
+        also: The same of each task that is only measured (`eval.also`); they are no part of the above.
     """
 
     accuracy: float
@@ -36,16 +37,24 @@ class Evaluation:
     missing: int
     pass_at: Mapping[int, float] = field(default_factory=dict)
     tasks: Mapping[str, Evaluation] = field(default_factory=dict)
+    also: Mapping[str, Evaluation] = field(default_factory=dict)
 
     @classmethod
     def from_json(cls, values: Mapping[str, Any]) -> Evaluation:
         pass_at = {int(k): v for k, v in values["pass_at"].items()}
-        tasks = {name: cls.from_json(own) for name, own in values.get("tasks", {}).items()}
-        return cls(**{**values, "pass_at": pass_at, "tasks": tasks})
+        tasks, also = (
+            {name: cls.from_json(own) for name, own in values.get(key, {}).items()} for key in ("tasks", "also")
+        )
+        return cls(**{**values, "pass_at": pass_at, "tasks": tasks, "also": also})
 
     def metrics(self) -> dict[str, float]:
-        """`accuracy`, and that of each task by its name: `math/accuracy`."""
-        return {"accuracy": self.accuracy} | {f"{task}/accuracy": own.accuracy for task, own in self.tasks.items()}
+        """`accuracy` and its interval, `accuracy_low` and `accuracy_high`; and those of each task by its name:
+        `math/accuracy`."""
+        own = {"accuracy": self.accuracy, "accuracy_low": self.low, "accuracy_high": self.high}
+        named = {**self.tasks, **self.also}
+        return own | {
+            f"{task}/{name}": value for task, found in named.items() for name, value in found.metrics().items()
+        }
 
     def __str__(self) -> str:
         missing = f", {self.missing} verdicts missing" if self.missing else ""

@@ -6,7 +6,7 @@ import importlib.util
 import json
 import os
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,7 @@ from accelerate import Accelerator
 from accelerate.state import AcceleratorState
 from accelerate.utils import DistributedDataParallelKwargs, InitProcessGroupKwargs, set_seed
 
-from rlvr.config import SamplerConfig, SandboxConfig, ScorerConfig, TrainConfig, engine_options
+from rlvr.config import RewardConfig, SamplerConfig, SandboxConfig, ScorerConfig, TrainConfig, engine_options
 from rlvr.curriculum import passes_over
 from rlvr.errors import ConfigError, DataError
 from rlvr.exchange import together
@@ -28,7 +28,7 @@ from rlvr.learner.modules import logprobs_of
 from rlvr.learner.parallel import Exchange
 from rlvr.learner.policy import choose_device, load_policy, local, model_path, save_policy
 from rlvr.learner.setup import check_learner, load_learner
-from rlvr.mixture import Problem, Stream, load_mix, number
+from rlvr.mixture import Problem, Stream, load_also, load_mix, number
 from rlvr.preflight import preflight
 from rlvr.progress import Progress
 from rlvr.provenance import changes, provenance
@@ -49,7 +49,8 @@ from rlvr.types import Completion, Sample, Sampler, SamplingParams, Task
 
 @dataclass(frozen=True)
 class Parts:
-    """What a run is made of: `stream` is the endless stream of training problems, `test` the held-out ones."""
+    """What a run is made of: `stream` is the endless stream of training problems, `test` are the held-out ones, `also`
+    those of tasks that are only measured."""
 
     config: TrainConfig
     tokenizer: Any
@@ -59,6 +60,7 @@ class Parts:
     learner: Learner
     stream: Stream
     test: Sequence[Problem]
+    also: Sequence[Problem]
     exchange: Exchange
     rounds: Exchange  # for sampling, which may go on in another thread
 
@@ -152,16 +154,25 @@ def assemble(config: TrainConfig, log: Path | None = None, exchange: Exchange | 
     """
     mix = load_mix(registry(), config.task, config.data)
     tasks = [task for task, _ in mix]
+    judged = [rewarded(task, config.reward) for task in tasks]
     shaper = configured(registry().shaper(config.reward.shaper), config.reward, config.sampler.max_tokens)
     train, test = [to_train_on(task) for task in tasks], [held_out(task, config.eval.limit) for task in tasks]
-    stream = Stream([(task, weight, found) for (task, weight), found in zip(mix, train, strict=True)], config.seed)
+    weights = [weight for _, weight in mix]
+    stream = Stream(list(zip(judged, weights, train, strict=True)), config.seed)
+    also = measured_also(config, tasks)
     check_learner(config)
-    scorer = make_scorer(config.scorer, config.sandbox)  # its workers start while the model loads
+    scorer = make_scorer(config.scorer, config.sandbox, config.device)  # its workers start while the model loads
     try:
         for task, mine, others in zip(tasks, train, test, strict=True):
             scorer.check(task.verifier, task.verifier_options, [*mine, *others], task.turns)
             if config.preflight:
                 preflight(task, mine, scorer)
+        check_verifiers(scorer, also)
+        if config.reward.verifier:
+            for task, mine in zip(judged, train, strict=True):
+                scorer.check(task.verifier, task.verifier_options, mine)
+                if config.preflight:
+                    preflight(task, mine, scorer)
         set_seed(config.seed)
         exchange = exchange or processes(config)
         accelerator, device = exchange.accelerator, exchange.accelerator.device
@@ -177,7 +188,7 @@ def assemble(config: TrainConfig, log: Path | None = None, exchange: Exchange | 
         loaded = load_learner(config, device, accelerator, correct)
         learner, tokenizer = loaded.learner, loaded.tokenizer
         every = [*number(tasks, train), *number(tasks, test)]
-        longest = check_prompts(tokenizer, learner.policy, every, config.sampler.max_tokens)
+        longest = check_lengths(tokenizer, learner.policy, config.sampler.max_tokens, every, also)
         prompt = encode_prompt(tokenizer, train[0][0], tasks[0])
         sampler: Sampler
         if backend == "transformers":
@@ -192,7 +203,49 @@ def assemble(config: TrainConfig, log: Path | None = None, exchange: Exchange | 
     except BaseException:
         scorer.close()
         raise
-    return Parts(config, tokenizer, sampler, scorer, shaper, learner, stream, number(tasks, test), exchange, rounds)
+    tests = number(tasks, test)
+    return Parts(config, tokenizer, sampler, scorer, shaper, learner, stream, tests, also, exchange, rounds)
+
+
+def measured_also(config: TrainConfig, trained: Sequence[Task]) -> list[Problem]:
+    """The held-out problems of the tasks that are only measured.
+
+    Raises:
+        RlvrError: An unknown name, one that is trained as well, or an empty split.
+    """
+    tasks = load_also(registry(), config.eval.also, trained)
+    return number(tasks, [held_out(task, config.eval.limit) for task in tasks])
+
+
+def check_verifiers(scorer: Scorer, problems: Sequence[Problem]) -> None:
+    """Whether the verifiers of problems find all they need in them.
+
+    Raises:
+        RlvrError: As `Scorer.check`.
+    """
+    for task in {problem.task.name: problem.task for problem in problems}.values():
+        mine = [problem.sample for problem in problems if problem.task.name == task.name]
+        scorer.check(task.verifier, task.verifier_options, mine, task.turns)
+
+
+def answer_limit(task: Task, usual: int) -> int:
+    """Tokens that a completion of a task that is only measured may have: as many as when it is measured alone."""
+    return int(task.defaults.get("sampler.max_tokens", usual))
+
+
+def check_lengths(
+    tokenizer: Any, model: Any, max_tokens: int, problems: Sequence[Problem], also: Sequence[Problem]
+) -> int:
+    """`check_prompts` of all problems of a run.
+
+    Returns:
+        The tokens of a prompt beside which `max_tokens` leave room for everything.
+    """
+    longest = check_prompts(tokenizer, model, problems, max_tokens)
+    for problem in also:
+        limit = answer_limit(problem.task, max_tokens)
+        longest = max(longest, check_prompts(tokenizer, model, [problem], limit) + limit - max_tokens)
+    return longest
 
 
 def check_prompts(tokenizer: Any, model: Any, problems: Sequence[Problem], max_tokens: int) -> int:
@@ -366,8 +419,16 @@ def held_out(task: Task, limit: int) -> list[Sample]:
     return found[:limit] if limit else found
 
 
-def make_scorer(config: ScorerConfig, sandbox: SandboxConfig) -> Scorer:
-    """A scorer with these settings and the plugins that are loaded here."""
+def rewarded(task: Task, config: RewardConfig) -> Task:
+    """The task as it is trained on: with the verifier that the rewards come from, where that is not its own."""
+    if not config.verifier:
+        return task
+    options = {"model": config.model} if config.model else {}
+    return replace(task, verifier=config.verifier, verifier_options=options)
+
+
+def make_scorer(config: ScorerConfig, sandbox: SandboxConfig, device: str = "") -> Scorer:
+    """A scorer with these settings and the plugins that are loaded here; reward models run on `device`."""
     neighbours = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))  # processes of the run on this machine
     return Scorer(
         workers=config.workers or (max(1, (os.cpu_count() or 1) // neighbours) if neighbours > 1 else 0),
@@ -376,6 +437,7 @@ def make_scorer(config: ScorerConfig, sandbox: SandboxConfig) -> Scorer:
         plugins=registry().plugin_files,
         sandbox=config.sandbox,
         sandbox_options=asdict(sandbox),
+        device=device,
     )
 
 

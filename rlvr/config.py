@@ -16,14 +16,17 @@ import urllib.parse
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, fields, is_dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 from rlvr.algorithms import ALGORITHMS
 from rlvr.errors import ConfigError, nearest
 
 Layer = Mapping[str, Any]
 
+C = TypeVar("C")
+
 ENV_PREFIX = "RLVR_"
+STAGE_PREFIX = "RLVR_STAGE_"  # of the settings of `rlvr sft`, `reward` and so on, followed by the command's name
 GROUP_RELATIVE = ("group", "rloo", "reinforce++-baseline")  # estimators that need several completions of a prompt
 NOT_SETTINGS = {"RLVR_DISABLE_PLUGINS", "RLVR_DEBUG"}
 
@@ -102,6 +105,12 @@ class SandboxConfig:
 class RewardConfig:
     """What a verdict is worth."""
 
+    verifier: str = setting(
+        "",
+        "Verifier whose verdicts are rewarded, such as `reward-model`; empty takes the task's own, which always judges "
+        "the held-out problems.",
+    )
+    model: str = setting("", "Folder of the reward model: the `final/` of a run of `rlvr reward`.")
     shaper: str = setting("binary", "Name of the shaper that turns a verdict into a reward.")
     overlong: Literal["keep", "filter", "soft"] = setting(
         "keep",
@@ -221,6 +230,42 @@ class EvalConfig:
     samples: int = setting(1, "Completions per problem.", low=1)
     temperature: float = setting(0.0, "Softmax temperature; 0 is greedy.", low=0)
     every: int = setting(0, "Steps between evaluations; 0 evaluates before the first and after the last.", low=0)
+    also: tuple[str, ...] = setting(
+        (), "Another task to measure whenever the trained one is, so that what is lost elsewhere shows."
+    )
+
+
+@dataclass(frozen=True)
+class GuardConfig:
+    """What watches a run for the failures that practitioners know (`rlvr.guards`)."""
+
+    action: Literal["warn", "stop", "off"] = setting(
+        "warn", "What a guard does that fires: say so, stop the run after a checkpoint, or nothing."
+    )
+    reward_rise: float = setting(
+        0.5, "Rise of the training reward, in its deviations, that held-out accuracy has to follow.", low=0
+    )
+    kl_factor: float = setting(
+        3.0, "KL of a completion above so many times `learner.kl_target`, or its recent median, is a spike.", low=1
+    )
+    entropy_share: float = setting(
+        0.1, "Share of the entropy at the start below which a policy that is mostly wrong has collapsed.", low=0, high=1
+    )
+    opener_rise: float = setting(
+        0.5, "Rise of the share of completions that begin alike, above which modes have collapsed.", low=0, high=1
+    )
+    length_factor: float = setting(
+        2.0, "Factor by which completions may grow or shrink against the start without a gain in accuracy.", low=1
+    )
+    baseline_error: float = setting(
+        0.45, "Standard error of a group's mean, in deviations of the reward, above which groups are too small.", low=0
+    )
+    loss_rise: float = setting(
+        0.2, "Rise of a reward model's validation loss, as a share of its lowest, that is overfitting.", low=0
+    )
+    tax: float = setting(
+        0.0, "Fall of accuracy on another task that is let pass; one within the noise always is.", low=0, high=1
+    )
 
 
 @dataclass(frozen=True)
@@ -258,6 +303,7 @@ class TrainConfig:
     lora: LoraConfig = field(default_factory=LoraConfig)
     curriculum: CurriculumConfig = field(default_factory=CurriculumConfig)
     eval: EvalConfig = field(default_factory=EvalConfig)
+    guards: GuardConfig = field(default_factory=GuardConfig)
 
 
 @dataclass(frozen=True)
@@ -317,19 +363,34 @@ def resolve(layers: Iterable[tuple[str, Layer]], task_defaults: Layer | None = N
         if "algorithm" in layer:
             algorithm = coerce(known["algorithm"], layer["algorithm"], origin)
     recipe = (f"algorithm {algorithm}", ALGORITHMS[algorithm].settings)
+    config, origins = fold(TrainConfig, [recipe, *own], "rlvr train")
+    check(config)
+    return Resolved(config, origins)
+
+
+def fold(cls: type[C], layers: Iterable[tuple[str, Layer]], command: str) -> tuple[C, dict[str, str]]:
+    """A config from layers, lowest precedence first, over the defaults of its class; and the origin of each value.
+
+    Args:
+        cls: The class.
+        layers: As for `resolve`.
+        command: Whose `--help` lists the settings.
+
+    Raises:
+        ConfigError: Unknown name, wrong type, or a value out of its range; says which and from where.
+    """
+    known = leaves(cls)
     values: dict[str, Any] = {name: leaf.default for name, leaf in known.items()}
     origins = dict.fromkeys(known, "default")
-    for origin, layer in [recipe, *own]:
+    for origin, layer in layers:
         for name, raw in layer.items():
             if name not in known:
                 near = nearest(name, known)
-                hint = f"did you mean `{near}`?" if near else "`rlvr train --help` lists them all"
+                hint = f"did you mean `{near}`?" if near else f"`{command} --help` lists them all"
                 raise ConfigError(f"there is no setting `{name}` ({origin})", hint)
             values[name] = coerce(known[name], raw, origin)
             origins[name] = origin
-    config = build(TrainConfig, values)
-    check(config)
-    return Resolved(config, origins)
+    return build(cls, values), origins
 
 
 def check(config: TrainConfig) -> None:
@@ -466,6 +527,16 @@ def warnings(config: TrainConfig) -> list[str]:
     found = []
     if config.learner.kl_coef and config.learner.kl_estimator == "k1" and config.learner.kl_in == "loss":
         found.append("the k1 estimator has no gradient on average; in a loss take k2 or k3 (`--learner.kl-estimator`)")
+    if config.reward.model and not config.learner.kl_coef:
+        found.append(
+            "the reward is learned and `learner.kl_coef` is 0: nothing keeps the policy near the text that the reward "
+            "model knows, and it will find text that only the reward model likes"
+        )
+    if config.reward.model and not config.eval.every:
+        found.append(
+            "the reward is learned and `eval.every` is 0: held-out accuracy, which would show that the reward is being "
+            "hacked, is not measured on the way"
+        )
     if config.sampler.group_size < 8 and config.learner.advantage in GROUP_RELATIVE:
         found.append(
             f"groups of {config.sampler.group_size} completions give a noisy baseline; 8 or more are usual "
@@ -547,22 +618,33 @@ def from_toml(path: str | os.PathLike[str]) -> dict[str, Any]:
     return flatten(document)
 
 
-def from_environment(environ: Mapping[str, str]) -> dict[str, str]:
-    """The `RLVR_*` variables as a layer: `RLVR_LEARNER_LR` sets `learner.lr`.
+def from_environment(
+    environ: Mapping[str, str], cls: type | None = None, prefix: str = ENV_PREFIX, command: str = "rlvr train"
+) -> dict[str, str]:
+    """The `RLVR_*` variables as a layer: `RLVR_LEARNER_LR` sets `learner.lr`, `RLVR_STAGE_SFT_LR` sets `lr` of
+    `rlvr sft`.
+
+    Args:
+        environ: Of this process.
+        cls: Whose settings; those of `rlvr train` by default.
+        prefix: What their variables begin with.
+        command: Whose `--help` lists them.
 
     Raises:
         ConfigError: A variable with the prefix that names no setting.
     """
-    by_variable = {ENV_PREFIX + name.replace(".", "_").upper(): name for name in leaves()}
+    by_variable = {prefix + name.replace(".", "_").upper(): name for name in leaves(cls or TrainConfig)}
     layer = {}
     for variable, value in environ.items():
-        if not variable.startswith(ENV_PREFIX) or variable in NOT_SETTINGS:
+        if not variable.startswith(prefix) or variable in NOT_SETTINGS:
+            continue
+        if prefix == ENV_PREFIX and variable.startswith(STAGE_PREFIX):
             continue
         if variable not in by_variable:
             near = nearest(variable, [*by_variable, *sorted(NOT_SETTINGS)])
             raise ConfigError(
                 f"the environment variable `{variable}` names no setting",
-                f"did you mean `{near}`?" if near else "unset it; `rlvr train --help` lists the settings",
+                f"did you mean `{near}`?" if near else f"unset it; `{command} --help` lists the settings",
             )
         layer[by_variable[variable]] = value
     return layer

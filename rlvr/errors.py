@@ -76,7 +76,7 @@ class MissingDependencyError(RlvrError):
 
 
 class RunStopped(RlvrError):
-    """A run that stopped itself: too many missing verdicts, or no group left to learn from."""
+    """A run that stopped itself: too many missing verdicts, no group left to learn from, or a guard that fired."""
 
     exit_code = 1
 

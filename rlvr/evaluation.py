@@ -10,12 +10,15 @@ from typing import Any
 
 from rlvr.accuracy import Evaluation, summarize
 from rlvr.assembly import (
-    check_prompts,
+    answer_limit,
+    check_lengths,
     check_sampler,
+    check_verifiers,
     choose_backend,
     engine_sampler,
     held_out,
     make_scorer,
+    measured_also,
 )
 from rlvr.config import Resolved, TrainConfig, flatten
 from rlvr.exchange import Exchange
@@ -44,16 +47,31 @@ def evaluate(resolved: Resolved | None = None, **settings: Any) -> Evaluation:
         RlvrError: An unknown name, bad data, a missing device or model, or no valid verdict at all.
     """
     config = (resolved or resolve_run(flatten(settings))).config
+    return evaluate_model(config)
+
+
+def evaluate_model(config: TrainConfig, model: Any = None, tokenizer: Any = None) -> Evaluation:
+    """Accuracy of a model that is loaded already, by transformers; or of the one that the config names.
+
+    Args:
+        config: Whose task, `eval` and `sampler` say what is measured and how.
+        model: A causal language model in evaluation mode; None loads `config.model`.
+        tokenizer: Its tokenizer.
+
+    Raises:
+        RlvrError: As `evaluate`.
+    """
     tasks = [task for task, _ in load_mix(registry(), config.task, config.data)]
-    tests = [held_out(task, config.eval.limit) for task in tasks]
-    problems = number(tasks, tests)
+    problems = number(tasks, [held_out(task, config.eval.limit) for task in tasks])
+    also = measured_also(config, tasks)
     with make_scorer(config.scorer, config.sandbox) as scorer:
-        for task, samples in zip(tasks, tests, strict=True):
-            scorer.check(task.verifier, task.verifier_options, samples, task.turns)
-        device = choose_device(config.device)
-        backend = choose_backend(config.sampler, device)
-        model, tokenizer = load_policy(config.model, device)
-        longest = check_prompts(tokenizer, model, problems, config.sampler.max_tokens)
+        check_verifiers(scorer, [*problems, *also])
+        backend = "transformers"
+        if model is None:
+            device = choose_device(config.device)
+            backend = choose_backend(config.sampler, device)
+            model, tokenizer = load_policy(config.model, device)
+        longest = check_lengths(tokenizer, model, config.sampler.max_tokens, problems, also)
         prompt = encode_prompt(tokenizer, problems[0].sample, problems[0].task)
         sampler: Sampler
         if backend == "transformers":
@@ -64,7 +82,7 @@ def evaluate(resolved: Resolved | None = None, **settings: Any) -> Evaluation:
             sampler = engine_sampler(config, backend, model, tokenizer, weights, known, prompt, longest, None)
         with contextlib.closing(sampler):
             sampler.sync(0)
-            return measure(config, problems, tokenizer, sampler, scorer)
+            return measure(config, problems, tokenizer, sampler, scorer, also=also)
 
 
 def measure(
@@ -75,22 +93,31 @@ def measure(
     scorer: Scorer,
     interrupt: Interrupt | None = None,
     exchange: Exchange | None = None,
+    also: Sequence[Problem] = (),
 ) -> Evaluation:
-    """Samples `config.eval.samples` completions of each problem and verifies them while sampling goes on."""
-    own, seed = config.sampler, derive_seed(config.seed)
-    params = SamplingParams(own.max_tokens, config.eval.temperature, own.top_p, seed)
-    groups: list[Closed] = []
-    tools, count = (tokenizer, sampler, scorer), config.eval.samples
-    flow = open_flow(*tools, count, params, len(problems), interrupt=interrupt, exchange=exchange)
-    with contextlib.closing(flow):
-        flow.ask(problems)
-        while flow.open:
-            groups += flow.closed()
-    groups.sort(key=lambda group: group.problem.number)
-    by_task: dict[str, list[Sequence[Verdict]]] = {}
-    for group in groups:
-        by_task.setdefault(group.problem.task.name, []).append(group.verdicts)
-    whole = summarize([group.verdicts for group in groups], count)
-    if len(by_task) == 1:
-        return whole
-    return replace(whole, tasks={name: summarize(verdicts, count) for name, verdicts in by_task.items()})
+    """Samples `config.eval.samples` completions of each problem and verifies them while sampling goes on; `also` are
+    problems of tasks that are reported by themselves only."""
+    own, count = config.sampler, config.eval.samples
+
+    def judged(some: Sequence[Problem], limit: int) -> dict[str, list[Sequence[Verdict]]]:
+        params = SamplingParams(limit, config.eval.temperature, own.top_p, derive_seed(config.seed))
+        tools = (tokenizer, sampler, scorer, count, params, len(some))
+        groups: list[Closed] = []
+        with contextlib.closing(open_flow(*tools, interrupt=interrupt, exchange=exchange)) as flow:
+            flow.ask(some)
+            while flow.open:
+                groups += flow.closed()
+        found: dict[str, list[Sequence[Verdict]]] = {}
+        for group in sorted(groups, key=lambda group: group.problem.number):
+            found.setdefault(group.problem.task.name, []).append(group.verdicts)
+        return found
+
+    by_task = judged(problems, own.max_tokens)
+    whole = summarize([verdicts for found in by_task.values() for verdicts in found], count)
+    if len(by_task) > 1:
+        whole = replace(whole, tasks={name: summarize(verdicts, count) for name, verdicts in by_task.items()})
+    for task in {problem.task.name: problem.task for problem in also}.values():
+        mine = [problem for problem in also if problem.task.name == task.name]
+        found = judged(mine, answer_limit(task, own.max_tokens))[task.name]
+        whole = replace(whole, also={**whole.also, task.name: summarize(found, count)})
+    return whole

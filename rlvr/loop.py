@@ -11,13 +11,14 @@ One step, for P prompts with a group of G completions each:
     4. advantage   A_i = (r_i - mean r) / std r over the *valid* rows of a group; missing rows get none
     5. update      maximise  sum_t w_t min(ρ_t A, clip(ρ_t, 1 - ε_low, 1 + ε_high) A),  ρ_t = π(y_t) / π_old(y_t)
     6. sync        the sampler takes the new weights, and proves that it has them
-    7. log         every completion with its verdict and reason, and the step's metrics
+    7. log         every completion with its verdict and reason, and the step's metrics, which the guards look at
+                   (`rlvr.guards`): reward up while held-out accuracy is not, KL, entropy, openers, lengths
 
 This is GRPO (Shao et al. 2024, arXiv:2402.03300) without its KL term unless asked for, and with DAPO's parts (Yu et
 al. 2025, arXiv:2503.14476) by default: clip-higher, a token-level loss, dynamic sampling and soft overlong
 punishment. 4 and 5 are what `--algorithm` changes (`rlvr.algorithms`): with PPO a value model takes the place of the
 group's mean, and 5 is several updates. π_old is the sampler's own log-probability, so no forward pass is spent on it.
-Left out on purpose: a learned reward model. The reward is checked.
+The reward is checked, unless `--reward reward-model` asks for a learned one; held-out accuracy is checked always.
 
 Several processes run this loop side by side. Each does 1 and 2 for its share of the prompts, they exchange what came of
 it, and from there on all of them hold the same step (`rlvr.exchange`); 5 is divided among them again.
@@ -30,10 +31,11 @@ holds for each completion, up to rounding; how many prompts dynamic sampling ask
 from __future__ import annotations
 
 import contextlib
+import json
 import math
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -42,14 +44,16 @@ from rlvr.accuracy import Evaluation
 from rlvr.advantage import credits
 from rlvr.ahead import Ahead
 from rlvr.assembly import Parts, assemble, processes
-from rlvr.config import GROUP_RELATIVE, Resolved, flatten, warnings
+from rlvr.config import GROUP_RELATIVE, Resolved, TrainConfig, flatten, warnings
 from rlvr.curriculum import observe
 from rlvr.errors import RunStopped
 from rlvr.evaluation import measure
 from rlvr.exchange import together
 from rlvr.flow import Closed, Flow, open_flow
+from rlvr.guards import BEFORE, Alarm, Watch
 from rlvr.interrupt import Interrupt, Interrupted
 from rlvr.progress import Progress
+from rlvr.registry import ShaperSpec
 from rlvr.rollout import Group, State, StepBatch
 from rlvr.runlog import Run, RunLog, new_path
 from rlvr.seeds import derive_seed
@@ -109,6 +113,8 @@ def run_steps(parts: Parts, state: State, log: RunLog, progress: Progress, inter
         before = Run(log.path).before or measure_now(parts, interrupt)
         log.result(before=before)
         progress.begin(state.step, before)
+        watch = Watch(config.guards)
+        watch.recall([{"step": BEFORE, **before.metrics()}, *Run(log.path).metrics()])
         idle = 0
         with Ahead(partial(collect, parts), config.sampler.staleness, config.steps, interrupt) as ahead:
             while state.step < config.steps:
@@ -116,7 +122,7 @@ def run_steps(parts: Parts, state: State, log: RunLog, progress: Progress, inter
                 batch = ahead.take(state)
                 log.rollouts(batch.records())
                 check_missing(batch.sampled, config.scorer.missing_limit)
-                idle = check_idle(batch, idle, config.learner.advantage in GROUP_RELATIVE)
+                idle = check_idle(batch, idle)
 
                 collected = time.monotonic()
                 parts.sampler.rest()
@@ -134,6 +140,7 @@ def run_steps(parts: Parts, state: State, log: RunLog, progress: Progress, inter
                 finally:
                     log.metrics(metrics)
                 progress.step(metrics)
+                check_guards(watch, metrics, parts, log, progress)
                 if config.save_every and state.step % config.save_every == 0 and state.step < config.steps:
                     save()
         save()
@@ -149,7 +156,8 @@ def run_steps(parts: Parts, state: State, log: RunLog, progress: Progress, inter
             raise KeyboardInterrupt from None
         raise
     log.result(before=before, after=after)
-    progress.finish(before, after)
+    say_guards(watch, {"step": state.step - 1, **after.metrics()}, parts, log, progress)
+    progress.finish(before, after, log.alarms())
 
 
 def sync(parts: Parts, step: int) -> dict[str, float]:
@@ -159,7 +167,29 @@ def sync(parts: Parts, step: int) -> dict[str, float]:
 
 def measure_now(parts: Parts, interrupt: Interrupt | None = None) -> Evaluation:
     """Accuracy of the policy as it is on the held-out problems."""
-    return measure(parts.config, parts.test, parts.tokenizer, parts.sampler, parts.scorer, interrupt, parts.exchange)
+    tools = (parts.tokenizer, parts.sampler, parts.scorer, interrupt, parts.exchange)
+    return measure(parts.config, parts.test, *tools, also=parts.also)
+
+
+def say_guards(watch: Watch, row: Mapping[str, Any], parts: Parts, log: RunLog, progress: Progress) -> list[Alarm]:
+    """What guards newly find in a row of metrics, said and logged. All processes go by what the first one finds."""
+    found = json.dumps([alarm.to_json() for alarm in watch.look(row)])
+    alarms = [Alarm(**values) for values in json.loads(parts.exchange.share(found)[0])]
+    for alarm in alarms:
+        log.fired(alarm.to_json())
+        progress.fired(alarm)
+    return alarms
+
+
+def check_guards(watch: Watch, row: Mapping[str, Any], parts: Parts, log: RunLog, progress: Progress) -> None:
+    """Stops a run of which a guard newly finds that it goes wrong, where `guards.action` says so.
+
+    Raises:
+        RunStopped: The first such guard.
+    """
+    alarms = say_guards(watch, row, parts, log, progress)
+    if alarms and parts.config.guards.action == "stop":
+        raise RunStopped(f"the guard `{alarms[0].guard}` fired: {alarms[0].message}", alarms[0].hint)
 
 
 # One step, from sampling to advantages
@@ -187,7 +217,7 @@ def collect(parts: Parts, state: State, interrupt: Interrupt) -> StepBatch:
             if not flow.open:
                 break
             for closed in flow.closed():
-                group = reward_group(parts, closed)
+                group = reward_group(config, parts.shaper, closed)
                 sampled.append(group)
                 if group.informative or not dynamic:
                     found.append(group)
@@ -203,7 +233,9 @@ def collect(parts: Parts, state: State, interrupt: Interrupt) -> StepBatch:
     rounds = math.ceil(len(sampled) / wanted)
     timing, dropped = flow.meter.timing(), len(left) - len(young)
     tasks = tuple(task.name for task in parts.stream.tasks)
-    return StepBatch(tuple(groups[:wanted]), tuple(sampled), next_state, rounds, timing, dropped, skipped, tasks)
+    relative = config.learner.advantage in GROUP_RELATIVE
+    counts = (rounds, timing, dropped, skipped, tasks, relative)
+    return StepBatch(tuple(groups[:wanted]), tuple(sampled), next_state, *counts)
 
 
 def step_flow(parts: Parts, step: int, interrupt: Interrupt) -> Flow:
@@ -235,13 +267,13 @@ def refill(missing: int, sampled: Sequence[Group], under_way: int, wanted: int, 
     return max(0, min(wanted, room, math.ceil(short / max(share, 0.25) - 1e-9)))
 
 
-def reward_group(parts: Parts, closed: Closed) -> Group:
+def reward_group(config: TrainConfig, shaper: ShaperSpec, closed: Closed) -> Group:
     """Verdicts become outcomes, rewards and advantages."""
-    config, limit = parts.config, parts.config.sampler.max_tokens
+    limit = config.sampler.max_tokens
     pairs = list(zip(closed.verdicts, closed.completions, strict=True))
-    outcomes = [outcome(verdict, completion, parts.shaper, config.reward) for verdict, completion in pairs]
+    outcomes = [outcome(verdict, completion, shaper, config.reward) for verdict, completion in pairs]
     rewards = [
-        None if value is None else reward(verdict, completion, parts.shaper, config.reward, limit)
+        None if value is None else reward(verdict, completion, shaper, config.reward, limit)
         for value, (verdict, completion) in zip(outcomes, pairs, strict=True)
     ]
     advantages = credits(rewards, config.learner.advantage, config.learner.scale)
@@ -268,15 +300,15 @@ def check_missing(groups: Sequence[Group], limit: float) -> None:
         )
 
 
-def check_idle(batch: StepBatch, idle: int, relative: bool = True) -> int:
+def check_idle(batch: StepBatch, idle: int) -> int:
     """How many steps in a row had nothing to learn from, this one included.
 
-    Where rewards are not held against their group (`relative` is False), a step teaches that has one.
+    Where rewards are not held against their group, a step teaches that has one.
 
     Raises:
         RunStopped: `IDLE_STEPS` of them.
     """
-    if any(group.informative or (not relative and any(group.rows())) for group in batch.groups):
+    if any(group.informative or (not batch.relative and any(group.rows())) for group in batch.groups):
         return 0
     if idle + 1 == IDLE_STEPS:
         raise RunStopped(

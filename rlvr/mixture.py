@@ -170,6 +170,25 @@ def load_mix(registry: Registry, text: str, data: str = "") -> list[tuple[Task, 
     return list(found.values())
 
 
+def load_also(registry: Registry, names: Sequence[str], trained: Sequence[Task]) -> list[Task]:
+    """The tasks that are only measured, by name or path.
+
+    Raises:
+        ConfigError: One is trained as well, or named twice.
+        RlvrError: As `Registry.task` does.
+    """
+    found = [registry.task(name) for name in names]
+    taken = {task.name for task in trained}
+    for task in found:
+        if task.name in taken:
+            raise ConfigError(
+                f"`eval.also` has `{task.name}`, which is measured already",
+                "name tasks that are not trained, each once; those of a mixture are reported one by one anyway",
+            )
+        taken.add(task.name)
+    return found
+
+
 def number(tasks: Sequence[Task], splits: Sequence[Sequence[Sample]]) -> list[Problem]:
     """The samples of all tasks as problems, numbered through."""
     found = [(task, sample) for task, split in zip(tasks, splits, strict=True) for sample in split]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +11,7 @@ from rich.live import Live
 from rich.table import Table
 
 from rlvr.accuracy import Evaluation
+from rlvr.guards import Alarm
 
 ROWS = 12  # latest steps that the live table shows
 
@@ -67,25 +68,33 @@ class Progress:
             cells = (f"{heading} {cell(metrics, column)}" for heading, column in shown.items())
             self._say("  ".join([done, *cells]))
 
+    def fired(self, alarm: Alarm) -> None:
+        """Says what a guard found."""
+        self._say(f"after step {alarm.step + 1}, {alarm}")
+
     def stopped(self, step: int, saved: bool = True) -> None:
         """Says that a run ended early, whether a checkpoint was written then, and how to go on."""
         self._end_live()
         checkpoint = "checkpoint written; " if saved else ""
         self._say(f"stopped after step {step}; {checkpoint}go on with: rlvr train --resume {self.path}")
 
-    def finish(self, before: Evaluation, after: Evaluation) -> None:
-        """Says what the run came to."""
+    def finish(self, before: Evaluation, after: Evaluation, alarms: Sequence[Mapping[str, Any]] = ()) -> None:
+        """Says what the run came to, and which guards fired on the way (rows of `guards.jsonl`)."""
         self._end_live()
         self._say(f"held-out accuracy before {before}")
         self._say_tasks(before)
         self._say(f"held-out accuracy after  {after}")
         self._say_tasks(after)
+        if alarms:
+            fired = ", ".join(f"{alarm['guard']} (step {alarm['step'] + 1})" for alarm in alarms)
+            self._say(f"guards that fired: {fired}; see {self.path / 'guards.jsonl'}")
         self._say(f"run {self.path}  model {self.path / 'final'}")
 
     def _say_tasks(self, found: Evaluation) -> None:
-        """That of each task, where there are several."""
-        width = max(map(len, found.tasks), default=0)
-        for name, own in found.tasks.items():
+        """That of each task, where there are several, and of those that are only measured."""
+        named = {**found.tasks, **found.also}
+        width = max(map(len, named), default=0)
+        for name, own in named.items():
             self._say(f"  {name:{width}}  {own}")
 
     def _table(self) -> Table:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import statistics
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
@@ -9,6 +11,8 @@ from typing import Any
 
 from rlvr.advantage import informative
 from rlvr.types import Completion, Sample, Turn, Verdict
+
+OPENER = 5  # first tokens of a completion that are compared with those of others
 
 Evidence = tuple[float, float]
 """Completions of a prompt that passed, and that failed; older ones count for less."""
@@ -147,7 +151,8 @@ class StepBatch:
     """What `collect` brings home: the groups to learn from, all that were sampled, and where the run then stands.
 
     `dropped` are groups that were left over, and would be too old in the next step. `skipped` is the share of the
-    stream that the curriculum passed over, None without one. `tasks` are the names of all tasks of the run.
+    stream that the curriculum passed over, None without one. `tasks` are the names of all tasks of the run. `relative`
+    says whether rewards are held against their group.
     """
 
     groups: tuple[Group, ...]
@@ -158,6 +163,7 @@ class StepBatch:
     dropped: int = 0
     skipped: float | None = None
     tasks: tuple[str, ...] = ()
+    relative: bool = True
 
     def records(self) -> Iterator[dict[str, Any]]:
         """One record per completion sampled in this step, for `rollouts.jsonl`."""
@@ -205,6 +211,8 @@ class StepBatch:
         return {
             "step": self.next_state.step - 1,
             **means(self.sampled),
+            **variety(self.sampled),
+            **(baseline_error(self.groups) if self.relative else {}),
             "flagged": sum(map(bool, flags)) / count,
             **{f"flagged/{flag}": flagged[flag] / count for flag in sorted(flagged)},
             "completions": len(verdicts),
@@ -249,3 +257,31 @@ def means(groups: Sequence[Group]) -> dict[str, float]:
         "missing": (len(verdicts) - len(valid)) / count,
         **{f"missing/{s}": statuses[s] / count for s in statuses if not s.valid},
     }
+
+
+def variety(groups: Sequence[Group]) -> dict[str, float]:
+    """How alike what was sampled is: the deviation of rewards; the mean of -log π over the tokens that the policy wrote
+    (nats), which estimates its entropy; the share of completions that begin with the commonest first tokens."""
+    completions = [c for group in groups for c in group.completions]
+    rewards = [r for group in groups for r in group.rewards if r is not None]
+    openers = Counter(c.token_ids[:OPENER] for c in completions)
+    written = sum(c.written for c in completions)
+    return {
+        "reward_std": statistics.pstdev(rewards) if rewards else 0.0,
+        **({"surprisal": -math.fsum(sum(c.logprobs) for c in completions) / written} if written else {}),
+        **({"opener": max(openers.values()) / len(completions)} if completions else {}),
+    }
+
+
+def baseline_error(groups: Sequence[Group]) -> dict[str, float]:
+    """The standard error of a group's mean reward over the deviation of all rewards; nothing where none vary.
+
+    Only groups that teach count. With n valid rewards each it is near 1/√n, more where prompts hardly differ.
+    """
+    found = [[r for r in group.rewards if r is not None] for group in groups if group.informative]
+    varying = [rewards for rewards in found if len(rewards) > 1]
+    spread = statistics.pstdev([r for rewards in varying for r in rewards]) if varying else 0.0
+    if spread < 1e-9:
+        return {}
+    squares = statistics.fmean(statistics.variance(rewards) / len(rewards) for rewards in varying)
+    return {"baseline_error": math.sqrt(squares) / spread}

@@ -7,6 +7,7 @@ rollouts.jsonl     one object per completion that was ever sampled
 checkpoints/       step-000050/: model, optimiser, loop state, and a manifest with the checksum of every file; written
                    to a temporary name, then renamed
 final/             the trained policy in Hugging Face format
+guards.jsonl       one object per alarm of a guard
 result.json        accuracy before and after
 """
 
@@ -37,14 +38,29 @@ CHECKPOINT_FORMAT = 1
 class Run:
     """A finished or interrupted run on disk.
 
+    Args:
+        path: Its directory.
+        command: The command that made it, such as `rlvr sft`, where it has to be one.
+
     Raises:
-        DataError: The folder is not a run.
+        DataError: The folder is not a run, or not one of that command.
     """
 
-    def __init__(self, path: str | os.PathLike[str]) -> None:
+    def __init__(self, path: str | os.PathLike[str], command: str = "") -> None:
         self.path = Path(path)
         if not (self.path / "config.toml").is_file():
-            raise DataError(f"`{path}` is not a run: it has no `config.toml`", "runs are made by `rlvr train`")
+            raise DataError(
+                f"`{path}` is not a run: it has no `config.toml`", f"runs are made by `{command or 'rlvr train'}`"
+            )
+        if command and command != self.command:
+            raise DataError(f"`{path}` is a run of `{self.command}`, not of `{command}`", "give a run of that command")
+
+    @property
+    def command(self) -> str:
+        """What made it: `rlvr train`, or a stage such as `rlvr sft`."""
+        file = self.path / "environment.json"
+        starts = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else []
+        return f"rlvr {starts[-1].get('stage', 'train')}" if starts else "rlvr train"
 
     @property
     def model(self) -> Path:
@@ -70,9 +86,19 @@ class Run:
         """The rows of `metrics.jsonl`."""
         return read_jsonl(self.path / "metrics.jsonl")
 
+    def facts(self) -> dict[str, Any]:
+        """What `result.json` says; empty where there is none yet."""
+        file = self.path / "result.json"
+        return json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
+
     def rollouts(self) -> list[dict[str, Any]]:
         """The rows of `rollouts.jsonl`."""
         return read_jsonl(self.path / "rollouts.jsonl")
+
+    def alarms(self) -> list[dict[str, Any]]:
+        """The rows of `guards.jsonl`: what guards found, as `rlvr.guards.Alarm` has it."""
+        file = self.path / "guards.jsonl"
+        return read_jsonl(file) if file.is_file() else []
 
     def checkpoints(self) -> list[Path]:
         """The checkpoints, oldest first."""
@@ -160,7 +186,7 @@ class RunLog:
                 aside = folder.with_name(f"damaged-{folder.name}")
                 shutil.rmtree(aside, ignore_errors=True)
                 folder.rename(aside)
-        for name in ("metrics.jsonl", "rollouts.jsonl"):
+        for name in ("metrics.jsonl", "rollouts.jsonl", "guards.jsonl"):
             keep_steps_before(self.path / name, step)
             # A model may write half a surrogate pair; `backslashreplace` makes the JSON escape of it.
             self._files[name] = (self.path / name).open("a", encoding="utf-8", errors="backslashreplace")
@@ -174,14 +200,25 @@ class RunLog:
         """Adds completions to `rollouts.jsonl`."""
         self._write("rollouts.jsonl", rows)
 
+    def fired(self, row: Mapping[str, Any]) -> None:
+        """Adds what a guard found to `guards.jsonl`."""
+        self._write("guards.jsonl", [row])
+
+    def alarms(self) -> list[dict[str, Any]]:
+        """All that guards found so far."""
+        return Run(self.path).alarms()
+
     def result(self, **evaluations: Evaluation) -> None:
         """Adds evaluations to `result.json`."""
+        self.facts(**{key: asdict(value) for key, value in evaluations.items()})
+
+    def facts(self, **facts: Any) -> None:
+        """Adds JSON values to `result.json`."""
         if not self.writes:
             return
         file = self.path / "result.json"
         known = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
-        known |= {key: asdict(value) for key, value in evaluations.items()}
-        write_atomically(file, json.dumps(known, indent=2) + "\n")
+        write_atomically(file, json.dumps(known | facts, indent=2) + "\n")
 
     def folder(self, name: str, write: Callable[[Path], object]) -> Path:
         """Makes the folder `name` of the run whole or not at all: `write` fills a temporary one."""

@@ -12,21 +12,23 @@ from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
-from rlvr.config import Layer, Resolved, from_environment, from_toml, resolve
+from rlvr.config import Layer, Resolved, TrainConfig, fold, from_environment, from_toml, resolve
 from rlvr.errors import ConfigError
 from rlvr.mixture import load_mix, read_copies, read_mix, write_copies, write_mix
+from rlvr.modelserver import SCHEME, check_folder
 from rlvr.registry import load_plugin, registry
 from rlvr.runlog import Run
 from rlvr.types import Task
 
 LONGEST = "sampler.max_tokens"
-FIXED = {"task", "model", "data", "seed", "eval.limit", "eval.samples", "eval.temperature"}
+FIXED = {"task", "model", "data", "seed", "eval.limit", "eval.samples", "eval.temperature", "eval.also"}
 
 
 def resolve_run(
     flags: Layer,
     config_files: Sequence[str | os.PathLike[str]] = (),
     resume: str | os.PathLike[str] | None = None,
+    planned: bool = False,
 ) -> Resolved:
     """The config of a run from all its layers; see `rlvr.config` for their order.
 
@@ -34,6 +36,7 @@ def resolve_run(
         flags: The strongest layer, from the command line or from keywords.
         config_files: `--config` files, the last one wins.
         resume: A run to go on with; its config takes the place of all weaker layers.
+        planned: Whether the run is to come, so that a reward model may still have to be made.
 
     Raises:
         ConfigError: An unknown setting, or a value that cannot be used.
@@ -47,7 +50,7 @@ def resolve_run(
                 f"a resumed run keeps its `{changed[0]}`",
                 "the accuracies before and after must be of the same thing; start a new run to change it",
             )
-        layers: list[tuple[str, Layer]] = [("resumed run", from_toml(Run(resume).path / "config.toml"))]
+        layers: list[tuple[str, Layer]] = [("resumed run", from_toml(Run(resume, "rlvr train").path / "config.toml"))]
     else:
         layers = [(f"config {path}", from_toml(path)) for path in config_files]
         layers.append(("environment", from_environment(os.environ)))
@@ -57,7 +60,67 @@ def resolve_run(
     chosen = resolve(first).config
     for plugin in chosen.plugin:
         load_plugin(plugin)
-    return with_absolute_paths(resolve([*task_layers(load_mix(registry(), chosen.task)), *layers]))
+    layers = [*task_layers(load_mix(registry(), chosen.task)), *layers]
+    resolved = resolve([*learned_layers(layers), *layers])
+    check_reward(resolved.config, planned)
+    return with_absolute_paths(resolved)
+
+
+def learned_layers(layers: Sequence[tuple[str, Layer]]) -> list[tuple[str, Layer]]:
+    """What suits a reward that is learned, where the run's is: the weakest of all layers.
+
+    The policy is held to where it began by a KL that is taken off the reward and whose weight adapts (Ziegler et al.
+    2019, arXiv:1909.08593; Ouyang et al. 2022, arXiv:2203.02155), and held-out accuracy, whose verifier is not learned,
+    is measured on the way. With the KL set to 0, the rest holds.
+    """
+    config, origins = fold(TrainConfig, layers, "rlvr train")
+    if not is_learned(config.reward.verifier):
+        return []
+    layer: dict[str, Any] = {"reward.shaper": "learned", "eval.every": max(1, config.steps // 10)}
+    if config.learner.reference != "none" and (config.learner.kl_coef or origins["learner.kl_coef"] == "default"):
+        layer |= {"learner.kl_coef": 0.05, "learner.kl_in": "reward", "learner.kl_estimator": "k1"}
+        layer["learner.kl_target"] = 6.0
+    return [("learned reward", layer)]
+
+
+def is_learned(verifier: str) -> bool:
+    """Whether a verifier is there and asks a reward model."""
+    return bool(verifier) and registry().verifier(verifier).learned
+
+
+def check_reward(config: TrainConfig, planned: bool = False) -> None:
+    """Refuses ways to reward that do not go together; needs the registry, as plugins bring verifiers and tasks.
+
+    Raises:
+        ConfigError: A learned verifier without a model, a model without one, or a shaper that pays what there is not.
+        UnknownNameError: There is no such verifier.
+    """
+    own, tasks = config.reward, [task for task, _ in load_mix(registry(), config.task)]
+    learned = is_learned(own.verifier)
+    if learned and not own.model:
+        raise ConfigError(
+            f"`reward.verifier` is `{own.verifier}`, which is learned, but `reward.model` names no model",
+            "give the `final/` of a run of `rlvr reward`",
+        )
+    if learned and not planned:
+        check_folder(own.model)
+    if own.model and not learned:
+        raise ConfigError(
+            "`reward.model` is given, but rewards come from "
+            + (f"`{own.verifier}`, which is not learned" if own.verifier else "the task's own verifier"),
+            "leave it out, or take `--reward reward-model`",
+        )
+    if own.verifier and any(task.turns > 1 for task in tasks):
+        raise ConfigError(
+            f"`reward.verifier` `{own.verifier}` does not go with a task of several turns",
+            "the task's own verifier answers for its environment",
+        )
+    bare = [task.verifier for task in tasks] if not own.verifier else [own.verifier]
+    if own.shaper == "learned" and not all(isinstance(name, str) and is_learned(name) for name in bare):
+        raise ConfigError(
+            "`reward.shaper` `learned` pays the raw score of a reward model, but rewards come from another verifier",
+            "take `--reward reward-model`, or `partial` where a reward model is a part of a composition",
+        )
 
 
 def task_layers(tasks: Sequence[tuple[Task, Fraction]]) -> list[tuple[str, Layer]]:
@@ -107,12 +170,15 @@ def with_absolute_paths(resolved: Resolved) -> Resolved:
     config = resolved.config
     mix = read_mix(config.task)
     local_model = bool(config.model) and Path(config.model).expanduser().is_dir()
+    model = config.reward.model
     config = replace(
         config,
         task=write_mix({in_place(name): weight for name, weight in mix.items()}),
         model=absolute(config.model) if local_model else config.model,
         data=write_copies({name: absolute(path) for name, path in read_copies(config.data, mix).items()}),
         plugin=tuple(map(absolute, config.plugin)),
+        eval=replace(config.eval, also=tuple(map(in_place, config.eval.also))),
+        reward=replace(config.reward, model=absolute(model) if model and not model.startswith(SCHEME) else model),
     )
     return Resolved(config, resolved.origins)
 

@@ -47,7 +47,7 @@ def evaluate(settings: Layer, *, config: ConfigFiles = (), json: Json = False) -
         say_json({"task": task, "model": model, **asdict(found)})
         return 0
     facts([("task", described(task, found)), ("model", model), *rows(found)])
-    for name, own in found.tasks.items():
+    for name, own in {**found.tasks, **found.also}.items():
         say("")
         facts([("task", described(name, own)), *rows(own)])
     return 0

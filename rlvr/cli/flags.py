@@ -30,11 +30,6 @@ ConfigFiles = Annotated[
 ]
 
 FLAGS = Group("Flags", sort_key=1)
-SECTIONS = tuple(dict.fromkeys(name.partition(".")[0] for name in leaves() if "." in name))
-GROUPS = {"": Group("Run", sort_key=10)} | {
-    section: Group(section.capitalize(), help=typing.get_type_hints(TrainConfig)[section].__doc__, sort_key=11 + i)
-    for i, section in enumerate(SECTIONS)
-}
 
 
 def flag(name: str) -> str:
@@ -68,15 +63,29 @@ def open_scorer(flags: Layer, workers: int | None = None) -> Scorer:
     )
 
 
-def takes_settings(flags: Mapping[str, Sequence[str]]) -> Callable[[Callable[..., int]], Callable[..., int]]:
+def groups(cls: type) -> dict[str, Group]:
+    """The headings of a command's settings, by section."""
+    sections = dict.fromkeys(name.partition(".")[0] for name in leaves(cls) if "." in name)
+    hints = typing.get_type_hints(cls)
+    return {"": Group("Run", sort_key=10)} | {
+        section: Group(section.capitalize(), help=hints[section].__doc__, sort_key=11 + i)
+        for i, section in enumerate(sections)
+    }
+
+
+def takes_settings(
+    flags: Mapping[str, Sequence[str]], cls: type = TrainConfig
+) -> Callable[[Callable[..., int]], Callable[..., int]]:
     """Gives a command flags for settings; their values come as a layer in its first argument.
 
     Values are handed on as text, so that `rlvr.config` alone says what is a good one.
 
     Args:
         flags: The flags of each setting by its dotted name; help begins with the first, errors name the shortest.
+        cls: Whose settings.
     """
-    settings = {name: leaf for name, leaf in leaves().items() if name in flags}
+    settings = {name: leaf for name, leaf in leaves(cls).items() if name in flags}
+    headings = groups(cls)
     by_parameter = {name.replace(".", "__"): name for name in settings}
 
     def decorate(command: Callable[..., int]) -> Callable[..., int]:
@@ -91,7 +100,7 @@ def takes_settings(flags: Mapping[str, Sequence[str]]) -> Callable[[Callable[...
         own = list(inspect.signature(command, eval_str=True).parameters.values())[1:]
         made = [
             inspect.Parameter(
-                parameter, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=annotation(leaf, names)
+                parameter, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=annotation(leaf, names, headings)
             )
             for parameter, leaf, names in ((p, settings[n], flags[n]) for p, n in by_parameter.items())
         ]
@@ -102,16 +111,16 @@ def takes_settings(flags: Mapping[str, Sequence[str]]) -> Callable[[Callable[...
     return decorate
 
 
-def annotation(leaf: Leaf, names: Sequence[str]) -> Any:
+def annotation(leaf: Leaf, names: Sequence[str], headings: Mapping[str, Group]) -> Any:
     """What cyclopts is to know of a setting."""
     section = leaf.name.rpartition(".")[0]
     help = f"{leaf.help}{default(leaf)}"
     if leaf.type is bool:
-        parameter = Parameter(name=names, help=help, group=GROUPS[section], negative=f"--no-{names[0][2:]}")
+        parameter = Parameter(name=names, help=help, group=headings[section], negative=f"--no-{names[0][2:]}")
     elif typing.get_origin(leaf.type) is tuple:
-        parameter = Parameter(name=names, help=f"{help} May be repeated.", group=GROUPS[section], negative=())
+        parameter = Parameter(name=names, help=f"{help} May be repeated.", group=headings[section], negative=())
     else:
-        parameter = Parameter(name=names, help=help, group=GROUPS[section], converter=as_given)
+        parameter = Parameter(name=names, help=help, group=headings[section], converter=as_given)
     return Annotated[leaf.type, parameter]
 
 

@@ -28,6 +28,7 @@ from rlvr.learner.modules import (
     Critic,
     PolicyModule,
     base_model,
+    fingerprint,
     frozen,
     learning_mode,
     logprobs_of,
@@ -151,7 +152,8 @@ class Learner:
             there were any: entropy (nats), clip_fraction, old_kl (nats, to the policy that sampled), and what
             `Mismatch.metrics` says of sampler and learner, measured with the weights that the step began with: without
             a correction it leaves out the tokens of later updates. With a reference kl (nats by token) and kl_sequence
-            (by completion, before the updates); with a value model value_loss, value_grad_norm, value_error (of the
+            (by completion, before the updates), kl_target where there is one, and reference_fingerprint, which does not
+            change (not with FSDP); with a value model value_loss, value_grad_norm, value_error (of the
             returns' variance, what V does not explain) and return.
 
         Raises:
@@ -210,6 +212,10 @@ class Learner:
             sampled = torch.tensor(tokens.counts, device=kl_T.device)
             metrics["kl_sequence"] = float((tokens.row_sums(kl_T) * sampled).sum() / sampled.sum().clamp(min=1))
             metrics["kl_coef"] = self.kl.coef
+            if config.kl_target:
+                metrics["kl_target"] = config.kl_target
+            if not self.sharded:
+                metrics["reference_fingerprint"] = fingerprint(self.reference or self.module)
         if self.critic is not None:
             critic = self.critic
             values_T = self._sweep(tokens, every, critic)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
+import re
 from typing import Any
 
 import torch
@@ -11,6 +13,9 @@ from torch.nn.functional import linear
 
 from rlvr.learner.batch import Batch
 from rlvr.learner.logprobs import logprobs_and_entropy, token_logprobs
+from rlvr.learner.policy import local
+
+ADAPTER = re.compile(r"(^|\.)(lora_|modules_to_save)")  # in the names of parameters that PEFT adds
 
 
 class PolicyModule(nn.Module):
@@ -142,6 +147,29 @@ def learning_mode(module: nn.Module, recompute: bool) -> None:
 def frozen(model: nn.Module) -> nn.Module:
     """The model, never to be trained."""
     return model.eval().requires_grad_(False)
+
+
+@torch.no_grad()
+def fingerprint(model: nn.Module) -> int:
+    """A number that stays the same as long as the weights do, to prove that a reference is frozen.
+
+    Of each parameter it takes the size and up to 256 elements, evenly spread; so it is cheap for a model of any size,
+    and sees whatever an optimiser does, but not an edit of single elements. With adapters (PEFT) only what lies below
+    them counts. Of a model that is spread over processes, each has the number of its own part. Another compute type has
+    another number.
+
+    Args:
+        model: Any module.
+
+    Returns:
+        48 bits of a SHA-256.
+    """
+    whole = [local(own).detach().flatten() for name, own in model.named_parameters() if not ADAPTER.search(name)]
+    samples = [flat[:: max(1, -(-len(flat) // 256))].float() for flat in whole]
+    digest = hashlib.sha256(repr(list(map(len, whole))).encode())
+    if samples:
+        digest.update(torch.cat([sample.to(samples[0].device) for sample in samples]).cpu().numpy().tobytes())
+    return int(digest.hexdigest()[:12], 16)
 
 
 @torch.no_grad()

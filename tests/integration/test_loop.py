@@ -185,6 +185,7 @@ def test_a_run_directory_is_complete(tmp_path: Path) -> None:
         "config.toml",
         "environment.json",
         "final",
+        "guards.jsonl",
         "metrics.jsonl",
         "result.json",
         "rollouts.jsonl",

@@ -108,10 +108,16 @@ def test_no_verdict_at_all_stops_with_a_reason(first: list[Verdict]) -> None:
 
 def test_that_of_each_task_survives_json_and_is_a_metric() -> None:
     own = summarize([[Verdict.of(True, "yes")], [Verdict.of(False, "no")]], 1)
-    whole = replace(own, tasks={"math": own, "json": replace(own, accuracy=0.25)})
+    whole = replace(own, tasks={"math": own, "json": replace(own, accuracy=0.25)}, also={"code": own})
     assert Evaluation.from_json(json.loads(json.dumps(asdict(whole)))) == whole
-    assert whole.metrics() == {"accuracy": 0.5, "math/accuracy": 0.5, "json/accuracy": 0.25}
-    assert own.metrics() == {"accuracy": 0.5}
+    interval = {"accuracy_low": own.low, "accuracy_high": own.high}
+    assert own.metrics() == {"accuracy": 0.5, **interval}
+    assert whole.metrics() == {
+        **own.metrics(),
+        "json/accuracy": 0.25,
+        **{f"json/{name}": bound for name, bound in interval.items()},
+        **{f"{task}/{name}": value for task in ("math", "code") for name, value in own.metrics().items()},
+    }
 
 
 def test_an_evaluation_survives_json_and_reads_well() -> None:

@@ -13,6 +13,7 @@ import pytest
 from rich.console import Console
 
 from rlvr import Evaluation
+from rlvr.guards import Alarm
 from rlvr.interrupt import Interrupt, Interrupted
 from rlvr.progress import COLUMNS, ROWS, Progress, cell
 
@@ -59,6 +60,19 @@ def test_off_a_terminal_every_step_is_one_plain_line_on_stderr(capsys: pytest.Ca
     assert lines[4] == "held-out accuracy after  90.0% [85.0%, 95.0%] of 100 problems, 2 verdicts missing"
     assert lines[5] == "run runs/a  model runs/a/final"
     assert len(lines) == 6
+
+
+def test_what_guards_find_is_said_when_they_do_and_at_the_end(capsys: pytest.CaptureFixture[str]) -> None:
+    alarm = Alarm("kl-spike", 4, "the KL is 9 nats", "lower it", 9.0, 3.0)
+    with Progress(Path("runs/a"), 10) as progress:
+        progress.fired(alarm)
+        progress.finish(BEFORE, replace(AFTER, also={"json": BEFORE}), [alarm.to_json()])
+    lines = capsys.readouterr().err.splitlines()
+    assert lines[:2] == ["after step 5, guard kl-spike: the KL is 9 nats", "hint: lower it"]
+    assert lines[4:6] == [
+        "  json  25.0% [20.0%, 30.0%] of 100 problems",
+        "guards that fired: kl-spike (step 5); see runs/a/guards.jsonl",
+    ]
 
 
 def test_a_step_without_an_update_has_a_line_too(capsys: pytest.CaptureFixture[str]) -> None:

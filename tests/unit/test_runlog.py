@@ -71,7 +71,7 @@ def test_nothing_is_written_before_the_run_begins(tmp_path: Path) -> None:
 def test_an_empty_folder_will_do(tmp_path: Path) -> None:
     with RunLog(tmp_path) as log:
         log.begin("steps = 3\n", 0)
-    assert names(tmp_path) == ["config.toml", "environment.json", "metrics.jsonl", "rollouts.jsonl"]
+    assert names(tmp_path) == ["config.toml", "environment.json", "guards.jsonl", "metrics.jsonl", "rollouts.jsonl"]
 
 
 def test_config_and_environment_are_kept(log: RunLog) -> None:
