@@ -76,6 +76,10 @@ def kind_of(value: Any) -> str:
     return kinds.get(type(value), "an object")
 
 
+class NotText(ValueError):
+    """Text that cannot be encoded: half of a surrogate pair, which bytes that are no UTF-8 can be read as."""
+
+
 def plain(value: Any) -> Any:
     """`value` as a JSON value; dates become ISO text, decimals exact text.
 
@@ -88,7 +92,7 @@ def plain(value: Any) -> Any:
         try:
             value.encode()
         except UnicodeEncodeError:
-            raise ValueError("has half of a surrogate pair, which is not Unicode text") from None
+            raise NotText("has half of a surrogate pair, which is not Unicode text") from None
         return value
     if isinstance(value, float):
         if not math.isfinite(value):

@@ -10,8 +10,8 @@ from pathlib import Path
 
 from rlvr.errors import DataError, MissingDependencyError, UsageError
 from rlvr.taskfile.form import Form, Golds
-from rlvr.taskfile.readers import READERS, reader, suffixes
-from rlvr.taskfile.rows import Row, make_row
+from rlvr.taskfile.readers import READERS, Item, check_suffix, read_rows, rows_of, suffixes
+from rlvr.taskfile.rows import Row
 from rlvr.taskfile.table import Table
 from rlvr.types import Sample, Split
 
@@ -30,11 +30,11 @@ class _File:
         return f"`{self.path}`"
 
     def rows(self) -> Iterator[Row]:
-        return reader(self.path)(self.path)
+        return read_rows(self.path)
 
 
 @dataclass(frozen=True)
-class _Hub:
+class Hub:
     """One split of a hub data set, or of a folder laid out like one."""
 
     repo: str
@@ -45,6 +45,15 @@ class _Hub:
         return f"`{self.repo}{':' + self.config if self.config else ''}` {self.split}"
 
     def rows(self) -> Iterator[Row]:
+        return rows_of(self.items())
+
+    def items(self) -> Iterator[Item]:
+        """The rows as they are.
+
+        Raises:
+            DataError: It cannot be loaded.
+            MissingDependencyError: The extra `data` is not installed.
+        """
         try:
             import datasets
         except ImportError:
@@ -52,9 +61,7 @@ class _Hub:
         try:
             data = datasets.load_dataset(self.repo, self.config, split=self.split)
             for number, values in enumerate(data, 1):
-                yield make_row(f"{self} row {number}", values)
-        except DataError:
-            raise
+                yield f"{self} row {number}", values
         except Exception as error:  # the hub, the network and each kind of file have errors of their own
             cause = " ".join(str(error).split()) or type(error).__name__
             raise DataError(
@@ -78,7 +85,7 @@ class _Missing:
         )
 
 
-_Source = _File | _Hub | _Missing
+_Source = _File | Hub | _Missing
 Sources = Mapping[Split, _Source]
 """A source for each split; a task that only tests has none for `train`."""
 
@@ -97,7 +104,7 @@ def sources_of(data: Table, base: Path) -> tuple[Callable[[], Sources], tuple[Sp
         if repo.startswith((".", "/", "~")):
             repo = str(base / Path(repo).expanduser())
         names = names or {split: split for split in SPLITS}
-        found: Sources = {split: _Hub(repo, configuration or None, name) for split, name in names.items()}
+        found: Sources = {split: Hub(repo, configuration or None, name) for split, name in names.items()}
         return lambda: found, wanted
     place = base / Path(path).expanduser()
     if names is None:
@@ -116,7 +123,7 @@ def _existing(path: Path, folder: bool = False) -> Path:
 def local_sources(path: Path, wanted: Sequence[Split]) -> Sources:
     """One file for all splits, or a folder's `train.*` and `test.*`."""
     if not _existing(path).is_dir():
-        reader(path)
+        check_suffix(path)
         return dict.fromkeys(wanted, _File(path))
     found: dict[Split, _Source] = {}
     for split in wanted:
