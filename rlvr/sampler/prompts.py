@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from jinja2 import TemplateError
@@ -28,22 +28,35 @@ def encode_prompt(tokenizer: Any, sample: Sample, task: Task) -> list[int]:
         DataError: The prompt has no tokens.
         ConfigError: The chat template refuses it, or does not show the tools that it should.
     """
-    chat = messages(sample, task)
     tools = shown_tools(tokenizer, sample) if task.show_tools else None
-    if tokenizer.chat_template:
-        try:
-            text = tokenizer.apply_chat_template(chat, tools=tools, tokenize=False, add_generation_prompt=True)
-        except TemplateError as error:
-            raise ConfigError(
-                f"the model's chat template refuses the prompt of sample `{sample.id}`: {error}",
-                "many templates know no system role, or want user and assistant to take turns",
-            ) from error
-        ids = tokenizer.encode(text, add_special_tokens=False)
-    else:
-        ids = tokenizer.encode("\n\n".join(message["content"] for message in chat))
+    ids = encode_chat(tokenizer, messages(sample, task), f"the prompt of sample `{sample.id}`", tools)
     if not ids:
         raise DataError(f"the prompt of sample `{sample.id}` is empty", f"`rlvr tasks show {task.name}` prints it")
-    return list(ids)
+    return ids
+
+
+def encode_chat(tokenizer: Any, chat: Sequence[Message], what: str, tools: Any = None) -> list[int]:
+    """Token ids of a chat up to where the assistant's next turn begins.
+
+    Args:
+        tokenizer: With a chat template or without.
+        chat: The messages.
+        what: How an error calls it.
+        tools: What the template is to show of them.
+
+    Raises:
+        ConfigError: The chat template refuses it.
+    """
+    if not tokenizer.chat_template:
+        return list(tokenizer.encode("\n\n".join(message["content"] for message in chat)))
+    try:
+        text = tokenizer.apply_chat_template(list(chat), tools=tools, tokenize=False, add_generation_prompt=True)
+    except TemplateError as error:
+        raise ConfigError(
+            f"the model's chat template refuses {what}: {error}",
+            "many templates know no system role, or want user and assistant to take turns",
+        ) from error
+    return list(tokenizer.encode(text, add_special_tokens=False))
 
 
 def shown_tools(tokenizer: Any, sample: Sample) -> list[dict[str, Any]]:

@@ -9,10 +9,8 @@ from __future__ import annotations
 
 import random
 from collections.abc import Iterator, Mapping, Sequence
-from fractions import Fraction
-from math import lcm
 
-from rlvr_tasks.math import KINDS, Kind, split_of
+from rlvr_tasks.math import KINDS, Kind, boxed, split_of, work
 
 RIGHT = {  # share of the class that works correctly, by kind of problem
     "sum": 0.8,
@@ -23,37 +21,6 @@ RIGHT = {  # share of the class that works correctly, by kind of problem
     "fraction": 0.6,
     "equation": 0.35,
 }
-
-
-def boxed(value: object) -> str:
-    return f"\\boxed{{{value}}}"
-
-
-def times(a: int, b: int) -> str:
-    """Both digits of `a` times `b`, to be added."""
-    return f"{a // 10 * 10 * b}+{a % 10 * b}" if a > 9 else f"{a * b}"
-
-
-def work(kind: str, numbers: Sequence[int]) -> str:
-    """A correct worked answer."""
-    if kind in ("sum", "long-sum"):
-        return boxed(sum(numbers))
-    if kind == "difference":
-        a, b = numbers
-        return boxed(a - b)
-    if kind == "product":
-        a, b = numbers
-        return f"{times(a, b)} {boxed(a * b)}"
-    if kind == "percent":
-        p, n = numbers
-        return f"{n // 10}*{p // 10}={times(n // 10, p // 10)} {boxed(p * n // 100)}"
-    if kind == "fraction":
-        a, b, c, d = numbers
-        m = lcm(b, d)
-        x, y = a * (m // b), c * (m // d)
-        return f"{x}/{m}+{y}/{m}={x + y}/{m} {boxed(Fraction(x + y, m))}"
-    a, b, c = numbers
-    return f"{a}x={c - b} {boxed((c - b) // a)}"
 
 
 def slip(kind: str, numbers: Sequence[int]) -> str:

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 import torch
 from rlvr_tasks.make_starter import COURSES, END, encode, make
-from rlvr_tasks.math import KINDS, split_of
-from rlvr_tasks.math_lessons import problems, slip, work
+from rlvr_tasks.math import KINDS, split_of, work
+from rlvr_tasks.math_lessons import problems, slip
 from rlvr_tasks.tools import KINDS as TOOL_KINDS
 from rlvr_tasks.tools_lessons import transcript
 from rlvr_verifiers.math import equivalent
