@@ -10,6 +10,8 @@
 Where many unlike completions solve a problem, such as "write no comma", others' gold completions and "I don't know."
 may be right as well: the verdict on its gold completion says so (`parts["open"]`), and neither counts.
 
+A learned verifier (`reward-model`) has no right and wrong: of it, only what the last two say is asked.
+
 Real data has noise: a reference may be wrong, or right to leave empty. So the first four stop a run only when they go
 wrong on a good part of the samples (`TOLERATED`), as with the wrong option, the wrong column, a verifier that pays for
 anything. `rlvr tasks check` looks at every sample and tolerates nothing.
@@ -57,18 +59,20 @@ def preflight(task: Task, samples: Sequence[Sample], scorer: Scorer) -> None:
     """
     if not samples:
         return
+    learned = not isinstance(task.verifier, Composition) and scorer.registry.verifier(task.verifier).learned
     probes = random.Random(0).sample(samples, min(PROBES, len(samples)))
-    golds = {place: text for place, sample in enumerate(probes) if (text := _gold(task, sample, scorer))}
+    written = [] if learned else list(enumerate(probes))
+    golds = {place: text for place, sample in written if (text := _gold(task, sample, scorer))}
     jobs: dict[str, list[Job]] = {
         "gold": [(text, probes[place]) for place, text in golds.items()],
-        "empty": [("", sample) for sample in probes],
-        "no-op": [("I don't know.", sample) for sample in probes],
+        "empty": [("", sample) for _, sample in written],
+        "no-op": [("I don't know.", sample) for _, sample in written],
         "hostile": [(text, probes[i % len(probes)]) for i, text in enumerate(HOSTILE)],
     }
     both = _verify_all(task, [*jobs.values(), *jobs.values()], scorer)
     verdicts, again = dict(zip(jobs, both, strict=False)), both[len(jobs) :]
     opened = {place for place, verdict in zip(golds, verdicts["gold"], strict=True) if verdict.parts.get("open")}
-    closed = [place for place in range(len(probes)) if place not in opened]
+    closed = [place for place, _ in written if place not in opened]
     no_ops, on_no_ops = [jobs["no-op"][place] for place in closed], [verdicts["no-op"][place] for place in closed]
     problems = [
         _too_many("gold", "gold completions do not pass", jobs["gold"], verdicts["gold"], Status.PASSED),

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from rlvr.composition import as_json, leaves
+from rlvr.modelserver import FACTS
 from rlvr.registry import Registry
 from rlvr.types import Task
 
@@ -26,6 +27,10 @@ def provenance(tasks: Iterable[Task], registry: Registry) -> dict[str, str]:
         for part in leaves(task.verifier, task.verifier_options):
             spec = registry.verifier(str(part.verifier))
             found[f"verifier `{spec.name}`"] = f"{spec.origin}, code {source_digest(spec.fn)}"
+            if spec.learned:
+                # It has the checksum of the weights.
+                facts = Path(str(part.options.get("model", ""))).expanduser() / FACTS
+                found[f"the reward model of `{task.name}`"] = digest([facts])
     for file in registry.plugin_files:
         found[f"plugin `{Path(file).name}`"] = f"code {digest([Path(file)])}"
     return found

@@ -77,6 +77,8 @@ class VerifierSpec:
         kit: What `rlvr verifiers check` holds it to.
         reply: What the environment says to a completion, called like `fn`; None when there is nothing more to say.
         needs_sandbox: Which samples need a sandbox; None for all of them, where it takes one at all.
+        learned: Whether it checks nothing, but asks a reward model that the scorer serves: the folder in its option
+            `model`, in whose place it gets the server's address.
     """
 
     name: str
@@ -94,6 +96,7 @@ class VerifierSpec:
     kit: Callable[[], Kit] | None = None
     reply: Callable[..., str | None] | None = None
     needs_sandbox: Callable[[Sample], bool] | None = None
+    learned: bool = False
 
     def runs_code(self, sample: Sample) -> bool:
         """Whether a sandbox is needed for this sample."""
@@ -212,6 +215,7 @@ def verifier(
     kit: Callable[[], Kit] | None = None,
     reply: Callable[..., str | None] | None = None,
     needs_sandbox: Callable[[Sample], bool] | None = None,
+    learned: bool = False,
 ) -> Callable[[Callable[..., Verdict | bool | float]], VerifierSpec]:
     """Makes a verifier of a function `(completion, sample)` or `(completion, sample, sandbox)`.
 
@@ -231,6 +235,8 @@ def verifier(
         reply: Answers a completion for the environment, in tasks of several turns. It has the parameters of the
             verifier, and returns the text that the policy reads next, or None when the last turn was its last.
         needs_sandbox: Says of a sample whether it needs the sandbox; for the others, None comes in its place.
+        learned: It asks a reward model. The scorer serves the one in the folder that the option `model` names, and
+            hands the verifier the address in place of the folder.
 
     Raises:
         PluginError: If the name, an argument or the function's parameters do not fit.
@@ -271,6 +277,8 @@ def verifier(
             raise PluginError(f"verifier `{name}`: `reply` has other parameters than the verifier", "take the same")
         if needs_sandbox is not None and len(positional) != 3:
             raise PluginError(f"verifier `{name}`: `needs_sandbox` without a sandbox", "take `sandbox` third")
+        if learned and not isinstance(options.get("model"), str):
+            raise PluginError(f"verifier `{name}`: learned without an option `model`", 'take `*, model: str = ""`')
         doc = inspect.getdoc(fn) or ""
         return VerifierSpec(
             name,
@@ -287,6 +295,7 @@ def verifier(
             kit=kit,
             reply=reply,
             needs_sandbox=needs_sandbox,
+            learned=learned,
         )
 
     return decorate

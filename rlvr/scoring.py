@@ -42,6 +42,7 @@ from typing import Any, Self
 
 from rlvr.composition import composed, gathered, refuse
 from rlvr.errors import ConfigError, MissingDependencyError, UsageError, debugging, nearest
+from rlvr.modelserver import SCHEME, ModelServer, check_folder
 from rlvr.registry import Registry, VerifierSpec, registry
 from rlvr.scoring_worker import ANSWER_LIMIT, SamplePacker, pack, pack_request, pack_sample, unpack
 from rlvr.types import Completion, Composition, Sample, Status, Verdict
@@ -99,6 +100,7 @@ class Scorer:
         plugins: Plugin files, besides those that `load_plugin` has added.
         sandbox: Sandbox for verifiers that run code; empty chooses a safe one when the first such verifier comes.
         sandbox_options: Options of the sandbox, by name.
+        device: Where reward models run; empty takes the best there is.
         eager: Start all workers now. Otherwise one starts now and others when requests have to wait.
 
     Raises:
@@ -116,6 +118,7 @@ class Scorer:
         plugins: Sequence[str | os.PathLike[str]] = (),
         sandbox: str = "",
         sandbox_options: Mapping[str, Any] | None = None,
+        device: str = "",
         eager: bool = True,
     ) -> None:
         if workers < 0 or memory_mb <= 0:
@@ -127,6 +130,9 @@ class Scorer:
         self.sandbox = self.registry.sandbox(sandbox).name if sandbox else ""
         self.sandbox_options = dict(sandbox_options or {})
         self._sandbox_ready = False
+        self.device = device
+        self._models: dict[str, ModelServer] = {}
+        self._models_lock = threading.Lock()
         self._pid = os.getpid()
         self._numbers = itertools.count()
         self._lock = threading.Lock()
@@ -176,7 +182,8 @@ class Scorer:
         Raises:
             UnknownNameError: There is no such verifier.
             PluginError: It belongs to a broken plugin.
-            ConfigError: The verifier has no such option, or runs code and there are several safe sandboxes.
+            ConfigError: The verifier has no such option, or runs code and there are several safe sandboxes, or asks a
+                reward model that is not there.
             MissingDependencyError: It runs code, and there is no safe sandbox.
             UsageError: The sample cannot travel as JSON, the timeout is not above 0, or the scorer is closed.
         """
@@ -281,6 +288,8 @@ class Scorer:
         self._check(spec, options)
         if any(map(spec.runs_code, samples)):
             self._ready_sandbox(spec)
+        if spec.learned and isinstance(options, Mapping):
+            self._serve(spec, options)
 
     @property
     def pending(self) -> int:
@@ -301,6 +310,9 @@ class Scorer:
             self._wake()
         if threading.current_thread() is not self._thread:  # a future's callback may close the scorer
             self._thread.join()
+        with self._models_lock:
+            while self._models:
+                self._models.popitem()[1].close()
 
     def __enter__(self) -> Self:
         return self
@@ -327,6 +339,25 @@ class Scorer:
                     self.sandbox = ready_sandbox(self.registry, self.sandbox, self.sandbox_options, spec.name)
                     self._sandbox_ready = True
 
+    def _serve(self, spec: VerifierSpec, options: Mapping[str, Any]) -> dict[str, Any]:
+        """The options with the address of the reward model in place of its folder; the first time it waits until the
+        model is loaded, so that no clock runs meanwhile.
+
+        Raises:
+            ConfigError, MissingDependencyError: There is no such model, or it cannot be loaded.
+        """
+        folder = str(options.get("model") or spec.options["model"])
+        if folder.startswith(SCHEME):
+            return {**options, "model": folder}
+        key = os.path.abspath(os.path.expanduser(folder)) if folder else ""
+        with self._models_lock:
+            if self._closing:
+                raise UsageError("the scorer is closed", "make a new one")
+            if key not in self._models:
+                check_folder(folder)
+                self._models[key] = ModelServer(key, self.device)
+            return {**options, "model": self._models[key].address}
+
     def _request(
         self,
         spec: VerifierSpec,
@@ -346,6 +377,8 @@ class Scorer:
         if spec.wants_sandbox and spec.runs_code(sample):
             self._ready_sandbox(spec)
             sandbox = self.sandbox
+        if spec.learned:
+            options = self._serve(spec, options)
         try:
             line = pack_request(number, spec.name, seconds, completion, pack(sample), options, sandbox, reply)
         except (TypeError, ValueError, OverflowError, RecursionError) as error:
@@ -630,6 +663,8 @@ class Scorer:
         for link in [self._alarm, self._bell, *(worker.link for worker in self._staff)]:
             link.close()
         self._selector.close()
+        for server in self._models.values():
+            server.forget()
 
 
 class _Request:

@@ -3,7 +3,8 @@
 A verdict says what is true; a shaper says what it is worth. Missing verdicts (error, timeout, abstained) have
 no reward: calling a shaper on one is a ValueError.
 
-    shapers                binary, partial, cosine       one of them turns a verdict into a reward
+    shapers                binary, partial, cosine,      one of them turns a verdict into a reward
+                           learned
     terms of the reward    soft_overlong, repetition     added, whatever the verdict
     weight of advantages   by_difficulty                 after the group's mean and deviation were taken
 
@@ -89,6 +90,19 @@ def cosine(
         return cut
     short, long = (correct_short, correct_long) if verdict.passed else (wrong_short, wrong_long)
     return long + (short - long) * (1 + math.cos(math.pi * completion.written / limit)) / 2
+
+
+@shaper("learned")
+def learned(verdict: Verdict, completion: Completion) -> float:
+    """The raw score of a reward model, in deviations from its mean: any number, not only one in [0, 1].
+
+    Raises:
+        ValueError: The verdict has no `parts["raw"]`: it is not a reward model's.
+    """
+    raw = verdict.parts.get("raw")
+    if isinstance(raw, bool) or not isinstance(raw, (int, float)):
+        raise ValueError("the shaper `learned` pays what a reward model says, and this verdict has no `raw` score")
+    return float(raw)
 
 
 # Terms of the reward
@@ -254,4 +268,4 @@ def _value(text: str) -> Any:
 
 @hookimpl
 def rlvr_shapers() -> list[ShaperSpec]:
-    return [binary, partial, cosine]
+    return [binary, partial, cosine, learned]

@@ -19,6 +19,7 @@ FLAGS: dict[str, tuple[str, ...]] = {name: (flag(name),) for name in leaves()} |
     "scorer.sandbox": ("--sandbox", "--scorer.sandbox"),
     "sampler.backend": ("--sampler.backend", "--sampler"),
     "sampler.staleness": ("--staleness", "--sampler.staleness"),
+    "reward.verifier": ("--reward.verifier", "--reward"),
 }
 
 

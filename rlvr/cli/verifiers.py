@@ -43,7 +43,7 @@ def list_verifiers(*, plugin: Plugin = (), json: Json = False) -> int:
     if json:
         say_json({"verifiers": [described(spec) for spec in specs], "broken": broken_json(known)})
     else:
-        rows = [(s.name, ", ".join(s.reference), named(s.options), s.summary, s.origin) for s in specs]
+        rows = [(s.name, ", ".join(s.reference), named(s.options), summary(s), s.origin) for s in specs]
         table(("name", "reference", "options", "summary", "origin"), rows)
     note_broken(known)
     return 0
@@ -64,6 +64,7 @@ def show_verifier(name: Name, /, *, plugin: Plugin = (), json: Json = False) -> 
             ("options", options(spec.options, "\n") or "none"),
             ("timeout", f"{spec.timeout:g} s" if spec.timeout else "the scorer's"),
             ("sandbox", sandbox(spec)),
+            *([("learned", "yes: a model's opinion, no check")] if spec.learned else []),
         ]
     )
     say(f"\n{spec.doc or 'It has no documentation.'}")
@@ -77,7 +78,9 @@ def check(
     name: Annotated[str, Parameter(help="The verifier; left out with `--all`.")] = "",
     /,
     *,
-    every: Annotated[bool, Parameter(name="--all", help="Check all verifiers.", negative=())] = False,
+    every: Annotated[
+        bool, Parameter(name="--all", help="Check all verifiers but those that are learned.", negative=())
+    ] = False,
     cases: Annotated[
         str, Parameter(help="A JSON-lines file of labelled cases: `completion`, `passes`, references, `kind`.")
     ] = "",
@@ -104,7 +107,8 @@ def check(
     if timeout is not None and not timeout > 0:
         raise UsageError(f"`--timeout` is `{timeout:g}`, but must be above 0", "give seconds")
     known = load(plugin)
-    names = sorted(known.verifiers) if every else [known.verifier(name).name]
+    checkable = [name for name, spec in sorted(known.verifiers.items()) if not spec.learned]
+    names = checkable if every else [known.verifier(name).name]
     plan = Plan(cases, seed, fuzz, timeout, at_least)
     reports = []
     for number, checked in enumerate(names):
@@ -184,6 +188,11 @@ def sandbox(spec: VerifierSpec) -> str:
     return "needed" if spec.needs_sandbox is None else "needed for some samples"
 
 
+def summary(spec: VerifierSpec) -> str:
+    """What it says in a line; one that is learned says so first."""
+    return f"[learned] {spec.summary}" if spec.learned else spec.summary
+
+
 def described(spec: VerifierSpec) -> dict[str, Any]:
     return {
         "name": spec.name,
@@ -193,6 +202,7 @@ def described(spec: VerifierSpec) -> dict[str, Any]:
         "options": dict(spec.options),
         "timeout": spec.timeout,
         "sandbox": spec.wants_sandbox,
+        "learned": spec.learned,
         "origin": spec.origin,
     }
 

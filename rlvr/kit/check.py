@@ -97,7 +97,7 @@ def check_verifier(name: str, open_scorer: Callable[[], Scorer], plan: Plan | No
         plan: How to check.
 
     Raises:
-        UsageError: A number of the plan is out of its range.
+        UsageError: A number of the plan is out of its range, or the verifier is learned.
         UnknownNameError: There is no such verifier.
         PluginError: Its kit, gold or spoil raises or cannot be used, or it belongs to a broken plugin.
         DataError: The labelled cases cannot be used; names file and line.
@@ -109,6 +109,11 @@ def check_verifier(name: str, open_scorer: Callable[[], Scorer], plan: Plan | No
     if not 0 <= plan.at_least <= 1:
         raise UsageError(f"`at_least` is `{plan.at_least:g}`", "give a share of the cases, from 0 to 1")
     with Bench(name, open_scorer, plan.timeout) as bench:
+        if bench.spec.learned:
+            raise UsageError(
+                f"the verifier `{name}` is learned, so that no completion is right or wrong by its own word",
+                "the `report.md` of a run of `rlvr reward` has its accuracy and calibration",
+            )
         return _Check(bench, plan).run()
 
 

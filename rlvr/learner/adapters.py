@@ -62,8 +62,9 @@ def check_adapters(name: str, config: LoraConfig) -> None:
             )
 
 
-def add_adapters(model: Any, config: LoraConfig) -> Any:
-    """The model with adapters (PEFT) that change nothing yet; only they can be trained."""
+def add_adapters(model: Any, config: LoraConfig, head: str = "") -> Any:
+    """The model with adapters (PEFT) that change nothing yet; only they can be trained, and the module named `head`, if
+    any, which is trained as a whole."""
     if config.quantize != "none":
         from peft import prepare_model_for_kbit_training
 
@@ -72,7 +73,8 @@ def add_adapters(model: Any, config: LoraConfig) -> Any:
         r=config.rank,
         lora_alpha=config.alpha or 2 * config.rank,
         target_modules=list(config.targets) or "all-linear",
-        task_type="CAUSAL_LM",
+        modules_to_save=[head] if head else None,
+        task_type="SEQ_CLS" if head else "CAUSAL_LM",
     )
     with warnings.catch_warnings():  # PEFT asks for a name that transformers has given up
         warnings.filterwarnings("ignore", ".*is_gradient_checkpointing", FutureWarning)

@@ -13,7 +13,8 @@ def rlvr_verifiers() -> list[Any]:
     from rlvr_verifiers.code import code
     from rlvr_verifiers.json_schema import json_schema
     from rlvr_verifiers.math import math
+    from rlvr_verifiers.reward_model import reward_model
     from rlvr_verifiers.text import text
     from rlvr_verifiers.tool_call import tool_call
 
-    return [code, json_schema, math, text, tool_call]
+    return [code, json_schema, math, reward_model, text, tool_call]
