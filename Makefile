@@ -15,10 +15,14 @@ VLLM_PYTHON := $(VLLM_VENV)/bin/python
 VLLM_LACKS := $(PYTHON) .ci/vllm_lacks.py $(VLLM_VENV)
 TORCH_CPU := https://download.pytorch.org/whl/cpu
 
-.PHONY: train test test-vllm test-vllm-if-possible sandbox bench bench-math bench-sandbox bench-structured bench-overlap bench-learner bench-algorithms bench-gpu clean
+.PHONY: train recipe test test-vllm test-vllm-if-possible sandbox bench bench-math bench-sandbox bench-structured bench-overlap bench-learner bench-algorithms bench-gpu clean
 
 train: $(VENV)/.train
 	$(BIN)/rlvr train --task math $(ARGS)
+
+# The chain of stages, from random weights: SFT, DPO, DAPO.
+recipe: $(VENV)/.stages
+	$(BIN)/rlvr pipeline recipes/math-cpu.toml $(ARGS)
 
 # With ARGS only those tests are run, and vLLM's are not among them.
 test: $(VENV)/.test $(if $(IN_CI),sandbox)

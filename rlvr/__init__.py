@@ -31,10 +31,14 @@ _EXPORTS = {
     "rlvr.accuracy": ("Evaluation",),
     "rlvr.evaluation": ("evaluate",),
     "rlvr.hookspecs": ("hookimpl",),
+    "rlvr.judge.pairs": ("make_pairs",),
     "rlvr.loop": ("train",),
     "rlvr.registry": ("Registry", "load_plugin", "sandbox", "shaper", "verifier"),
     "rlvr.runlog": ("Run",),
     "rlvr.scoring": ("Scorer",),
+    "rlvr.stages.prefer": ("prefer",),
+    "rlvr.stages.reward": ("train_reward_model",),
+    "rlvr.stages.sft": ("sft",),
     "rlvr.taskfile": ("load_toml",),
     "rlvr.types": (
         "Call",
@@ -91,10 +95,14 @@ if TYPE_CHECKING:
     )
     from rlvr.evaluation import evaluate
     from rlvr.hookspecs import hookimpl
+    from rlvr.judge.pairs import make_pairs
     from rlvr.loop import train
     from rlvr.registry import Registry, load_plugin, sandbox, shaper, verifier
     from rlvr.runlog import Run
     from rlvr.scoring import Scorer
+    from rlvr.stages.prefer import prefer
+    from rlvr.stages.reward import train_reward_model
+    from rlvr.stages.sft import sft
     from rlvr.taskfile import load_toml
     from rlvr.types import (
         Call,
@@ -174,11 +182,15 @@ __all__ = [
     "hookimpl",
     "load_plugin",
     "load_toml",
+    "make_pairs",
     "part",
     "penalty",
+    "prefer",
     "sandbox",
+    "sft",
     "shaper",
     "train",
+    "train_reward_model",
     "verifier",
     "verify",
     "verify_batch",

@@ -18,11 +18,16 @@ from collections.abc import Iterator, Sequence
 from cyclopts import App, Parameter
 
 import rlvr
-from rlvr.cli import algorithms, new, sandbox, tasks, verifiers
+from rlvr.cli import algorithms, new, pairs, sandbox, tasks, verifiers
+from rlvr.cli.advise import advise
 from rlvr.cli.errors import BROKEN_PIPE, INTERRUPTED, report
 from rlvr.cli.evaluate import evaluate
 from rlvr.cli.flags import FLAGS
 from rlvr.cli.output import console, note
+from rlvr.cli.pipeline import pipeline
+from rlvr.cli.prefer import prefer
+from rlvr.cli.reward import reward
+from rlvr.cli.sft import sft
 from rlvr.cli.train import train
 from rlvr.cli.verify import verify
 from rlvr.errors import debugging
@@ -44,6 +49,12 @@ app = App(
 app.command(train)
 app.command(evaluate, name="eval")
 app.command(verify, usage="Usage: rlvr verify NAME COMPLETION [--KEY VALUE]... [FLAGS]")
+app.command(sft)
+app.command(pairs.app)
+app.command(reward)
+app.command(prefer)
+app.command(pipeline)
+app.command(advise)
 app.command(algorithms.app)
 app.command(tasks.app)
 app.command(verifiers.app)

@@ -135,7 +135,7 @@ def test_every_command_has_help_with_all_its_flags(rlvr: Rlvr, name: tuple[str, 
     ("line", "error", "hint"),
     [
         ("trian", "`rlvr` has no command `trian`", "did you mean `train`?"),
-        ("zzz", "`rlvr` has no command `zzz`", "known: `train`, `eval`, `verify`, `algorithms`, `tasks`"),
+        ("zzz", "`rlvr` has no command `zzz`", "known: `train`, `eval`, `verify`, `sft`, `pairs`"),
         ("--versoin", "`rlvr` has no flag `--versoin`", "did you mean `--version`?"),
         ("tasks shwo", "`rlvr tasks` has no command `shwo`", "did you mean `show`?"),
         ("tasks show", "`rlvr tasks show` needs `NAME`", "`rlvr tasks show --help` shows what it takes"),
@@ -507,7 +507,7 @@ def test_verifiers_are_listed(rlvr: Rlvr, plugin: str) -> None:
     ran = rlvr("verifiers", "--plugin", plugin)
     assert ran.code == 0
     mine = ["anything", "boom", "echo", "slow", "unsure"]
-    built_in = ["code", "json-schema", "math", "text", "tool-call"]
+    built_in = ["code", "json-schema", "math", "reward-model", "text", "tool-call"]
     assert [line.split()[0] for line in ran.out.splitlines()] == ["name", *sorted(mine + built_in)]
     listed = {line.split()[0]: line for line in ran.out.splitlines()}
     assert " word, on, share, free " in listed["echo"]
@@ -574,6 +574,8 @@ def test_every_setting_has_a_flag(rlvr: Rlvr, joint: str) -> None:
     del values["sampler.staleness"]  # does not go with the sampler that the line names
     values |= {"sampler.prompts_per_step": 8, "learner.updates_per_step": 2, "learner.kl_in": "loss"}  # nor do others
     values |= {"learner.loss": "clip", "learner.dual_clip": 3.0}
+    del values["reward.model"]  # nor a model with the verifier that the line names
+    values["reward.verifier"] = "text"
     line = [f"--{name.replace('_', joint)}={str(value).lower()}" for name, value in values.items()]
     ran = rlvr("train", "--dry-run", *line)
     assert (ran.code, ran.err) == (0, "")

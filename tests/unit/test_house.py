@@ -30,21 +30,22 @@ LAYERS = (  # from the bottom; a module imports from its own layer or from below
     "types errors",
     "hookspecs advantage seeds",
     "algorithms exchange config taskfile registry samples shaping composition accuracy rollout interrupt "
-    "mixture curriculum",
+    "mixture curriculum examples guards modelserver",
     "scoring scoring_worker sampler learner runlog progress provenance",
     "api scaffold taskcheck kit preflight testing settings assembly",
     "transcripts",
     "flow",
     "evaluation ahead",
-    "loop",
+    "loop stages judge pipeline advice",
     "cli __main__",
 )
 LAYER = {part: height for height, parts in enumerate(LAYERS) for part in parts.split()}
 
 ONLY_IN = {  # a library, and the only modules (and what is below them) that may import it
-    "torch": ("rlvr.learner", "rlvr.sampler", "rlvr.assembly", "rlvr_tasks.make_starter"),
-    "transformers": ("rlvr.learner", "rlvr.sampler", "rlvr_tasks.make_starter"),
-    "accelerate": ("rlvr.learner", "rlvr.assembly"),
+    "torch": ("rlvr.learner", "rlvr.sampler", "rlvr.assembly", "rlvr.stages", "rlvr_tasks.make_starter"),
+    "transformers": ("rlvr.learner", "rlvr.sampler", "rlvr.stages", "rlvr_tasks.make_starter"),
+    "accelerate": ("rlvr.learner", "rlvr.assembly", "rlvr.stages"),
+    "trl": ("rlvr.stages",),
     "cyclopts": ("rlvr.cli",),
 }
 
