@@ -25,9 +25,7 @@ from rlvr.cli.evaluate import evaluate
 from rlvr.cli.flags import FLAGS
 from rlvr.cli.output import console, note
 from rlvr.cli.pipeline import pipeline
-from rlvr.cli.prefer import prefer
-from rlvr.cli.reward import reward
-from rlvr.cli.sft import sft
+from rlvr.cli.stages import prefer, reward, sft
 from rlvr.cli.train import train
 from rlvr.cli.verify import verify
 from rlvr.errors import debugging

@@ -14,7 +14,7 @@ from typing import Annotated, Any
 from cyclopts import Group, Parameter, Token
 
 from rlvr.config import ALGORITHMS, Layer, Leaf, TrainConfig, from_environment, leaves, resolve
-from rlvr.errors import ConfigError
+from rlvr.errors import ConfigError, UsageError
 from rlvr.scoring import Scorer
 
 Json = Annotated[bool, Parameter(name="--json", help="Print JSON.", negative=())]
@@ -27,6 +27,13 @@ Data = Annotated[
 ConfigFiles = Annotated[
     tuple[str, ...],
     Parameter(name="--config", help="A TOML file with settings; may be repeated, the last one wins.", negative=()),
+]
+
+Resume = Annotated[
+    str | None, Parameter(help="Go on with the run in this directory; its settings hold, flags change them.")
+]
+DryRun = Annotated[
+    bool, Parameter(help="Print the resolved settings as TOML, each with where it came from, and stop.", negative=())
 ]
 
 FLAGS = Group("Flags", sort_key=1)
@@ -43,6 +50,18 @@ SCORER_FLAGS: dict[str, tuple[str, ...]] = {
     if name.startswith(("scorer.", "sandbox.")) and name != "scorer.missing_limit"
 }
 """Those of a scorer on its own; how many verdicts may be missing is a run's business."""
+
+
+def check_resume(resume: str | None, config: Sequence[str], settings: Layer) -> None:
+    """Refuses what does not go with `--resume`.
+
+    Raises:
+        UsageError: `--config` or `--out`.
+    """
+    if resume is not None and config:
+        raise UsageError("`--config` does not go with `--resume`", "a run keeps its settings; flags can change them")
+    if resume is not None and "out" in settings:
+        raise UsageError("`--out` does not go with `--resume`", "a resumed run stays in its directory")
 
 
 def open_scorer(flags: Layer, workers: int | None = None) -> Scorer:

@@ -11,7 +11,7 @@ from typing import Annotated, Any
 from cyclopts import App, Parameter
 
 from rlvr.cli.flags import FLAGS as FLAG_GROUP
-from rlvr.cli.flags import ConfigFiles, Json, flag, takes_settings
+from rlvr.cli.flags import ConfigFiles, DryRun, Json, check_resume, flag, takes_settings
 from rlvr.cli.output import facts, note, say, say_json
 from rlvr.config import Layer, leaves
 from rlvr.errors import MissingDependencyError, UsageError
@@ -32,10 +32,7 @@ def pairs(
         str | None,
         Parameter(help="Go on with the run in this directory; no question that has an answer is asked again."),
     ] = None,
-    dry_run: Annotated[
-        bool,
-        Parameter(help="Print the resolved settings as TOML, each with where it came from, and stop.", negative=()),
-    ] = False,
+    dry_run: DryRun = False,
     json: Json = False,
 ) -> int:
     """Make preference pairs with a judge (RLAIF), from completions of a policy, a file or a run.
@@ -45,10 +42,7 @@ def pairs(
     `--resume` goes on without asking anything twice. stdout gets the path of the run, a directory with `pairs.jsonl`,
     `dropped.jsonl`, `report.md`.
     """
-    if resume is not None and config:
-        raise UsageError("`--config` does not go with `--resume`", "a run keeps its settings; flags can change some")
-    if resume is not None and "out" in settings:
-        raise UsageError("`--out` does not go with `--resume`", "a resumed run stays in its directory")
+    check_resume(resume, config, settings)
     resolved = resolve_pairs(settings, config, resume)
     if dry_run:
         say(resolved.toml().rstrip("\n"))

@@ -4,15 +4,11 @@ from __future__ import annotations
 
 import os
 from dataclasses import asdict
-from typing import Annotated
-
-from cyclopts import Parameter
 
 from rlvr.cli.extras import needs_train
-from rlvr.cli.flags import ConfigFiles, Json, flag, takes_settings
+from rlvr.cli.flags import ConfigFiles, DryRun, Json, Resume, check_resume, flag, takes_settings
 from rlvr.cli.output import say, say_json
 from rlvr.config import Layer, leaves
-from rlvr.errors import UsageError
 from rlvr.settings import resolve_run
 
 FLAGS: dict[str, tuple[str, ...]] = {name: (flag(name),) for name in leaves()} | {
@@ -28,13 +24,8 @@ def train(
     settings: Layer,
     *,
     config: ConfigFiles = (),
-    resume: Annotated[
-        str | None, Parameter(help="Go on with the run in this directory; its settings hold, flags change them.")
-    ] = None,
-    dry_run: Annotated[
-        bool,
-        Parameter(help="Print the resolved settings as TOML, each with where it came from, and stop.", negative=()),
-    ] = False,
+    resume: Resume = None,
+    dry_run: DryRun = False,
     json: Json = False,
 ) -> int:
     """Train a policy on a task, with rewards that a verifier checks.
@@ -45,10 +36,7 @@ def train(
 
     Ctrl-C writes a checkpoint and exits 130; `--resume` goes on from there.
     """
-    if resume is not None and config:
-        raise UsageError("`--config` does not go with `--resume`", "a run keeps its settings; flags can change them")
-    if resume is not None and "out" in settings:
-        raise UsageError("`--out` does not go with `--resume`", "a resumed run stays in its directory")
+    check_resume(resume, config, settings)
     resolved = resolve_run(settings, config, resume)
     if dry_run:
         say(resolved.toml().rstrip("\n"))
