@@ -32,6 +32,8 @@ QUANTIZED = {"none": 0.0, "8bit": 1.0, "4bit": 0.55}
 SHARE = 0.92  # of a device's memory that can be used: the rest is for its context and what allocation wastes
 CHUNK = 3 * 2**22 * 4  # bytes for logits that are held at once (TRL tiles them too): values, probabilities, gradients
 MICRO_ROWS = 8  # rows, or pairs, in one forward pass of a stage (`micro_batch_size`)
+BATCH_ROWS = 32  # of one update (`batch_size`)
+SLOW = 1e8  # parameters from which on sampling on a processor takes very long
 MOST_ROWS = 512  # completions that are sampled at once at most (`sampler.batch_size`)
 
 
@@ -499,6 +501,9 @@ def lay_out(key: str, stage: str, situation: Situation, model: str, data: str) -
     setup, parts = next(((s, p) for s, p in found if peak(p) <= room), found[-1])
     words = [*launcher(stage, situation), stage, *arguments(key, stage, method, situation, setup, model, data)]
     note = ""
+    if stage == "train" and not situation.hardware.gpus and situation.shape.params >= SLOW:
+        rows = situation.prompts * situation.group
+        note = f"without a GPU this is slow: a step writes {rows} completions; `--sampler.prompts-per-step` lowers that"
     if stage == "train" and situation.checker == "partial":
         note = "the KL holds what the checker does not see; try several weights"
     if key == "no-signal":
@@ -571,8 +576,22 @@ def arguments(
     if setup.small and stage == "train":
         yield from ("--learner.micro-batch-tokens", str(situation.context))
     elif setup.small:
-        yield from ("--micro-batch-size", "1")
+        yield from ("--micro-batch-size", str(fewest(method)))
+    rows = batch(method, max(situation.hardware.gpus, 1))
+    if stage in ("sft", "prefer", "reward") and rows != BATCH_ROWS:
+        yield from ("--batch-size", str(rows))
     yield from ("--out", out(stage))
+
+
+def fewest(method: str) -> int:
+    """Rows, or pairs, that a forward pass of a stage has at least: KTO sets each row beside another."""
+    return 2 if method == "kto" else 1
+
+
+def batch(method: str, processes: int) -> int:
+    """Rows of one update that divide among so many processes, each of which can take them by `fewest` at once."""
+    least = processes * fewest(method)
+    return math.ceil(BATCH_ROWS / least) * least
 
 
 # What is in memory
@@ -604,7 +623,7 @@ def memory(stage: str, method: str, situation: Situation, setup: Setup) -> list[
         found.append(Part("reward model, which scores", trunk + shape.hidden, each, served * (trunk + shape.hidden)))
     if stage == "train":
         found += sampling(situation, setup)
-    found += computing(stage, situation, setup)
+    found += computing(stage, method, situation, setup)
     return found
 
 
@@ -640,13 +659,14 @@ def sampling(situation: Situation, setup: Setup) -> Iterator[Part]:
     yield Part(name, 0, f"{token / 1024:.0f} KiB a token", rows * situation.context * token, True, "sampling")
 
 
-def computing(stage: str, situation: Situation, setup: Setup) -> Iterator[Part]:
+def computing(stage: str, method: str, situation: Situation, setup: Setup) -> Iterator[Part]:
     """What a forward and backward pass takes beside the weights."""
     shape, gpu = situation.shape, situation.hardware.gpus > 0
     tokens = situation.context if setup.small else situation.micro_tokens
     if stage != "train":
-        rows = 1 if setup.small else MICRO_ROWS
-        tokens = rows * situation.context * (2 if stage in ("prefer", "reward") else 1)
+        rows = fewest(method) if setup.small else MICRO_ROWS
+        pairs = stage == "reward" or (stage == "prefer" and method != "kto")
+        tokens = rows * situation.context * (2 if pairs else 1)
     layer = (
         (8 * shape.inner + 30 * shape.hidden + 4 * shape.keys)
         if gpu
@@ -700,7 +720,7 @@ def read_params(text: str) -> float:
     """
     match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([KMB]?)", text.strip(), re.IGNORECASE)
     number = float(match[1]) * {"": 1, "K": 1e3, "M": 1e6, "B": 1e9}[match[2].upper()] if match else 0
-    if not number:
+    if not number or not math.isfinite(number):
         raise UsageError(f"`{text}` is no number of parameters", "give one such as `0.5B` or `350M`")
     return number
 
@@ -739,12 +759,13 @@ def read_model(name: str) -> Shape | None:
     file = folder / "config.json"
     if not file.is_file():
         size = re.search(r"(\d+(?:\.\d+)?)[Bb]\b", name)
-        return shape_of(float(size[1]) * 1e9) if size else None
+        params = float(size[1]) * 1e9 if size else 0.0
+        return shape_of(params) if 0 < params < math.inf else None
     try:
         found = json.loads(file.read_text(encoding="utf-8"))
         heads = int(found["num_attention_heads"])
         kind = str(found.get("model_type", ""))
-        return Shape(
+        shape = Shape(
             hidden=int(found["hidden_size"]),
             inner=int(found["intermediate_size"]),
             layers=int(found["num_hidden_layers"]),
@@ -756,6 +777,9 @@ def read_model(name: str) -> Shape | None:
             head_width=int(found.get("head_dim") or 0),
             head_norms=kind == "qwen3",
         )
+        if min(shape.hidden, shape.inner, shape.layers, heads, shape.key_heads, shape.vocabulary) < 1:
+            raise ValueError("a size below 1")
+        return shape
     except (ValueError, KeyError, TypeError) as error:
         raise ConfigError(f"`{file}` is not understood: {error!r}", "give `--params` instead, such as `0.5B`") from None
 

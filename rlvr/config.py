@@ -527,16 +527,6 @@ def warnings(config: TrainConfig) -> list[str]:
     found = []
     if config.learner.kl_coef and config.learner.kl_estimator == "k1" and config.learner.kl_in == "loss":
         found.append("the k1 estimator has no gradient on average; in a loss take k2 or k3 (`--learner.kl-estimator`)")
-    if config.reward.model and not config.learner.kl_coef:
-        found.append(
-            "the reward is learned and `learner.kl_coef` is 0: nothing keeps the policy near the text that the reward "
-            "model knows, and it will find text that only the reward model likes"
-        )
-    if config.reward.model and not config.eval.every:
-        found.append(
-            "the reward is learned and `eval.every` is 0: held-out accuracy, which would show that the reward is being "
-            "hacked, is not measured on the way"
-        )
     if config.sampler.group_size < 8 and config.learner.advantage in GROUP_RELATIVE:
         found.append(
             f"groups of {config.sampler.group_size} completions give a noisy baseline; 8 or more are usual "

@@ -64,7 +64,7 @@ def evaluate_model(config: TrainConfig, model: Any = None, tokenizer: Any = None
     tasks = [task for task, _ in load_mix(registry(), config.task, config.data)]
     problems = number(tasks, [held_out(task, config.eval.limit) for task in tasks])
     also = measured_also(config, tasks)
-    with make_scorer(config.scorer, config.sandbox) as scorer:
+    with make_scorer(config.scorer, config.sandbox, config.device) as scorer:
         check_verifiers(scorer, [*problems, *also])
         backend = "transformers"
         if model is None:

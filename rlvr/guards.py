@@ -26,7 +26,7 @@ RECENT = 5  # latest rows whose median is taken for how it stands
 COMPARED = 51  # latest evaluations that are compared with each other
 YOUNG = 10  # rows in which what begins at 0 grows by large factors
 REARM = 10  # rows without a finding after which a guard may fire again
-Z = 1.96  # standard errors beyond which a difference is no noise
+Z = 1.96  # standard errors beyond which a single difference is no noise
 BEFORE = -1  # the step of the accuracy that was measured before the first
 
 
@@ -187,6 +187,11 @@ def difference(then: Score, now: Score) -> tuple[float, float]:
     return now.value - then.value, math.hypot(then.error, now.error)
 
 
+def beyond(comparisons: int) -> float:
+    """Standard errors beyond which one of so many differences is no noise: `Z` for one, 3.02 for 20 (Bonferroni)."""
+    return statistics.NormalDist().inv_cdf(1 - (1 - statistics.NormalDist().cdf(Z)) / max(comparisons, 1))
+
+
 @dataclass(frozen=True, slots=True)
 class Guard:
     """A failure that is watched for.
@@ -223,7 +228,8 @@ def reward_hacking(history: History, config: GuardConfig) -> Found | None:
     `reward_rise` of its deviation (over completions, at the start or now, whichever is larger). It is an alarm when
     accuracy fell beyond noise, or when its gain is at best, at the upper end of its interval, less than half of what
     the reward promises: as many deviations of its own, as far as there was room up to 1. So few problems never prove
-    that accuracy is flat, and a reward that goes from 93% to 98% promises nothing.
+    that accuracy is flat, and a reward that goes from 93% to 98% promises nothing. The more evaluations there were, the
+    more must a difference be (`beyond`).
 
     Gao et al. 2022 (arXiv:2210.10760) measured how a learned reward and the true one part. It sees what evaluations
     see: without `eval.every` there are only two. Where held-out problems are judged by the very verifier that is
@@ -238,6 +244,7 @@ def reward_hacking(history: History, config: GuardConfig) -> Found | None:
     if deviation < 1e-6:
         return None
     paid = [statistics.fmean(history.until("reward", score.step, START)) for score in scores]
+    z = beyond(len(history.scores()) - 1)
     worst: tuple[float, Score, float, float] | None = None
     for then, paid_then in zip(scores[:-1], paid[:-1], strict=True):
         rise = (paid[-1] - paid_then) / deviation
@@ -245,9 +252,9 @@ def reward_hacking(history: History, config: GuardConfig) -> Found | None:
             continue
         gain, error = difference(then, latest)
         promised = min(rise * then.deviation, 1 - then.value)
-        flat = gain + Z * error < promised / 2
-        if (flat or gain + Z * error < 0) and (worst is None or gain < worst[2]):
-            worst = rise, then, gain, Z * error
+        flat = gain + z * error < promised / 2
+        if (flat or gain + z * error < 0) and (worst is None or gain < worst[2]):
+            worst = rise, then, gain, z * error
     if worst is None:
         return None
     rise, then, gain, noise = worst
@@ -425,21 +432,20 @@ def alignment_tax(history: History, config: GuardConfig) -> Found | None:
 
     Looks at the accuracy of every task by itself: those in `eval.also`, and those of a mixture. The latest is held
     against the first, from before training. It is an alarm when it fell by more than `tax`, and by more than the noise
-    of both intervals. The name is of Askell et al. 2021 (arXiv:2112.00861).
+    of both, which counts the more the more evaluations and tasks there were (`beyond`). The name is of Askell et al.
+    2021 (arXiv:2112.00861).
     """
+    split = [name.rpartition("/") for name in history.names]
+    tasks = [task for task, _, metric in split if metric == "accuracy" and task not in ("", "train", "validation")]
+    compared = {task: scores for task in tasks if len(scores := history.scores(f"{task}/accuracy")) > 1}
+    z = beyond(sum(len(scores) - 1 for scores in compared.values()))
     worst: Found | None = None
-    for name in history.names:
-        task, _, metric = name.rpartition("/")
-        if metric != "accuracy" or task in ("", "train", "validation"):
-            continue
-        scores = history.scores(name)
-        if len(scores) < 2:
-            continue
+    for task, scores in compared.items():
         gain, error = difference(scores[0], scores[-1])
-        limit = max(config.tax, Z * error)
+        limit = max(config.tax, z * error)
         if -gain > limit and (worst is None or -gain > worst.value):
             fell = f"from {scores[0].value:.1%} {said(scores[0].step)} to {scores[-1].value:.1%}"
-            worst = Found(f"accuracy on `{task}` fell {fell} ({gain:+.1%} ± {Z * error:.1%})", -gain, limit)
+            worst = Found(f"accuracy on `{task}` fell {fell} ({gain:+.1%} ± {z * error:.1%})", -gain, limit)
     return worst
 
 

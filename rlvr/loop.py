@@ -57,7 +57,7 @@ from rlvr.registry import ShaperSpec
 from rlvr.rollout import Group, State, StepBatch
 from rlvr.runlog import Run, RunLog, new_path
 from rlvr.seeds import derive_seed
-from rlvr.settings import disagreements, resolve_run, title
+from rlvr.settings import all_learned, disagreements, learned_warnings, resolve_run, rewarding, title
 from rlvr.shaping import by_difficulty, outcome, pass_rate, reward
 from rlvr.types import SamplingParams
 
@@ -93,8 +93,9 @@ def train(config: Resolved | None = None, *, resume: str | Path | None = None, *
             processes=exchange.processes,
             plugins=list(parts.scorer.registry.plugin_files),
         )
-        with Progress(path, resolved.config.steps, silent=not first) as progress, Interrupt() as interrupt:
-            progress.warn([*warnings(resolved.config), *disagreements(resolved)])
+        learned = all(map(all_learned, rewarding(resolved.config)))
+        with Progress(path, resolved.config.steps, not first, learned) as progress, Interrupt() as interrupt:
+            progress.warn([*warnings(resolved.config), *learned_warnings(resolved.config), *disagreements(resolved)])
             run_steps(parts, state, log, progress, interrupt)
     return Run(path)
 

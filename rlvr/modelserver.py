@@ -76,14 +76,16 @@ class ModelServer:
         self._wrong: RlvrError | None = None
         # One thread starts the process and outlives it: on Linux a process is killed when the thread ends that made it.
         self._keeper = threading.Thread(target=self._keep, name="rlvr-model-server", daemon=True)
-        self._keeper.start()
-        if not self._known.wait(LOAD_SECONDS):
+        try:
+            self._keeper.start()
+            if not self._known.wait(LOAD_SECONDS):
+                late = f"the reward model `{folder}` was not loaded after {LOAD_SECONDS:g} s"
+                raise ConfigError(late, "try a smaller one")
+            if self._wrong is not None:
+                raise self._wrong
+        except BaseException:  # Ctrl-C as well
             self.close()
-            late = f"the reward model `{folder}` was not loaded after {LOAD_SECONDS:g} s"
-            raise ConfigError(late, "try a smaller one")
-        if self._wrong is not None:
-            self.close()
-            raise self._wrong
+            raise
 
     @property
     def pid(self) -> int:
@@ -97,7 +99,7 @@ class ModelServer:
         if self._process is not None:
             with contextlib.suppress(OSError):
                 self._process.kill()
-        if threading.current_thread() is not self._keeper:
+        if threading.current_thread() is not self._keeper and self._keeper.is_alive():
             self._keeper.join()
         shutil.rmtree(self.home, ignore_errors=True)
 

@@ -22,6 +22,7 @@ from __future__ import annotations
 import random
 from collections.abc import Iterable, Sequence
 
+from rlvr.composition import leaves
 from rlvr.errors import RlvrError, RunStopped
 from rlvr.kit.check import same
 from rlvr.kit.report import said
@@ -59,7 +60,7 @@ def preflight(task: Task, samples: Sequence[Sample], scorer: Scorer) -> None:
     """
     if not samples:
         return
-    learned = not isinstance(task.verifier, Composition) and scorer.registry.verifier(task.verifier).learned
+    learned = all(scorer.registry.verifier(str(leaf.verifier)).learned for leaf in leaves(task.verifier))
     probes = random.Random(0).sample(samples, min(PROBES, len(samples)))
     written = [] if learned else list(enumerate(probes))
     golds = {place: text for place, sample in written if (text := _gold(task, sample, scorer))}

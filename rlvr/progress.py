@@ -36,11 +36,13 @@ class Progress:
         path: The run's directory, named at the end.
         steps: Steps in all.
         silent: Show nothing: of several processes, one speaks for all.
+        learned: Rewards are a reward model's opinion, and so is what passes in training.
     """
 
-    def __init__(self, path: Path, steps: int, silent: bool = False) -> None:
+    def __init__(self, path: Path, steps: int, silent: bool = False, learned: bool = False) -> None:
         self.path = path
         self.steps = steps
+        self.learned = learned
         self.console = Console(stderr=True, quiet=silent)
         self._recent: list[Mapping[str, Any]] = []
         self._live = Live(console=self.console, auto_refresh=False) if self.console.is_terminal else None
@@ -64,8 +66,8 @@ class Progress:
             self._live.update(self._table(), refresh=True)
         else:
             done = f"step {metrics['step'] + 1}/{self.steps}"
-            shown = {heading: column for heading, column in columns(metrics).items() if column[0] in metrics}
-            cells = (f"{heading} {cell(metrics, column)}" for heading, column in shown.items())
+            shown = columns(metrics, self.learned).items()
+            cells = (f"{heading} {cell(metrics, column)}" for heading, column in shown if column[0] in metrics)
             self._say("  ".join([done, *cells]))
 
     def fired(self, alarm: Alarm) -> None:
@@ -100,7 +102,7 @@ class Progress:
     def _table(self) -> Table:
         table = Table(title=f"step {self._recent[-1]['step'] + 1} of {self.steps}", title_justify="left")
         table.add_column("step", justify="right")
-        shown = columns(dict.fromkeys(name for metrics in self._recent for name in metrics))
+        shown = columns(dict.fromkeys(name for metrics in self._recent for name in metrics), self.learned)
         for heading in shown:
             table.add_column(heading, justify="right")
         for metrics in self._recent:
@@ -121,10 +123,12 @@ class Progress:
         self._end_live()
 
 
-def columns(names: Iterable[str]) -> dict[str, tuple[str, str]]:
-    """What is shown of metrics of these names; of several tasks the pass rate of each as well."""
+def columns(names: Iterable[str], learned: bool = False) -> dict[str, tuple[str, str]]:
+    """What is shown of metrics of these names; of several tasks the pass rate of each as well, and marked where a
+    reward model said what passes."""
     tasks = (name.removesuffix("/pass_rate") for name in names if name.endswith("/pass_rate"))
-    return COLUMNS | {f"{task} pass": (f"{task}/pass_rate", "{:.1%}") for task in tasks}
+    shown = COLUMNS | {f"{task} pass": (f"{task}/pass_rate", "{:.1%}") for task in tasks}
+    return {f"learned {h}" if learned and h.endswith("pass") else h: column for h, column in shown.items()}
 
 
 def cell(metrics: Mapping[str, Any], column: tuple[str, str]) -> str:

@@ -12,13 +12,14 @@ from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
+from rlvr.composition import leaves
 from rlvr.config import Layer, Resolved, TrainConfig, fold, from_environment, from_toml, resolve
 from rlvr.errors import ConfigError
 from rlvr.mixture import load_mix, read_copies, read_mix, write_copies, write_mix
 from rlvr.modelserver import SCHEME, check_folder
 from rlvr.registry import load_plugin, registry
 from rlvr.runlog import Run
-from rlvr.types import Task
+from rlvr.types import Composition, Task
 
 LONGEST = "sampler.max_tokens"
 FIXED = {"task", "model", "data", "seed", "eval.limit", "eval.samples", "eval.temperature", "eval.also"}
@@ -70,13 +71,16 @@ def learned_layers(layers: Sequence[tuple[str, Layer]]) -> list[tuple[str, Layer
     """What suits a reward that is learned, where the run's is: the weakest of all layers.
 
     The policy is held to where it began by a KL that is taken off the reward and whose weight adapts (Ziegler et al.
-    2019, arXiv:1909.08593; Ouyang et al. 2022, arXiv:2203.02155), and held-out accuracy, whose verifier is not learned,
-    is measured on the way. With the KL set to 0, the rest holds.
+    2019, arXiv:1909.08593; Ouyang et al. 2022, arXiv:2203.02155), and held-out accuracy is measured on the way. With
+    the KL set to 0, the rest holds. It makes no difference whether `reward.verifier` is learned or the tasks' own are.
     """
     config, origins = fold(TrainConfig, layers, "rlvr train")
-    if not is_learned(config.reward.verifier):
+    paid_by = rewarding(config)
+    if not all(map(all_learned, paid_by)):
         return []
-    layer: dict[str, Any] = {"reward.shaper": "learned", "eval.every": max(1, config.steps // 10)}
+    layer: dict[str, Any] = {"eval.every": max(1, config.steps // 10)}
+    if not any(isinstance(verifier, Composition) for verifier in paid_by):
+        layer["reward.shaper"] = "learned"
     if config.learner.reference != "none" and (config.learner.kl_coef or origins["learner.kl_coef"] == "default"):
         layer |= {"learner.kl_coef": 0.05, "learner.kl_in": "reward", "learner.kl_estimator": "k1"}
         layer["learner.kl_target"] = 6.0
@@ -86,6 +90,48 @@ def learned_layers(layers: Sequence[tuple[str, Layer]]) -> list[tuple[str, Layer
 def is_learned(verifier: str) -> bool:
     """Whether a verifier is there and asks a reward model."""
     return bool(verifier) and registry().verifier(verifier).learned
+
+
+def rewarding(config: TrainConfig) -> list[str | Composition]:
+    """The verifiers that rewards come from: the run's, or those of its tasks."""
+    own = config.reward.verifier
+    return [own] if own else [task.verifier for task, _ in load_mix(registry(), config.task)]
+
+
+def all_learned(verifier: str | Composition) -> bool:
+    """Whether nothing in a verifier, or in the parts of a composition, is checked."""
+    return all(is_learned(str(leaf.verifier)) for leaf in leaves(verifier))
+
+
+def some_learned(verifier: str | Composition) -> bool:
+    """Whether a verifier, or a part of a composition, asks a reward model."""
+    return any(is_learned(str(leaf.verifier)) for leaf in leaves(verifier))
+
+
+def learned_warnings(config: TrainConfig) -> list[str]:
+    """What is unwise about rewards that are learned, and about held-out accuracy that is."""
+    found, paid_by = [], rewarding(config)
+    if any(map(some_learned, paid_by)):
+        whole = all(map(all_learned, paid_by))
+        reward = "the reward is learned" if whole else "a part of the reward is learned"
+        if not config.learner.kl_coef:
+            found.append(
+                f"{reward} and `learner.kl_coef` is 0: nothing keeps the policy near the text that the reward model "
+                "knows, and it will find text that only the reward model likes"
+            )
+        if whole and not config.eval.every:
+            found.append(
+                f"{reward} and `eval.every` is 0: held-out accuracy, which would show that the reward is being hacked, "
+                "is not measured on the way"
+            )
+    for task, _ in load_mix(registry(), config.task):
+        if all_learned(task.verifier):
+            found.append(
+                f"held-out accuracy of `{task.name}` is learned too: its verifier asks a reward model, so that nothing "
+                "shows that the reward is being hacked; have people read samples, or measure a task whose verifier "
+                "checks (`--eval.also`)"
+            )
+    return found
 
 
 def check_reward(config: TrainConfig, planned: bool = False) -> None:

@@ -24,6 +24,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from rlvr.composition import leaves
 from rlvr.errors import PluginError, RlvrError, UsageError
 from rlvr.registry import VerifierSpec
 from rlvr.samples import samples
@@ -135,13 +136,18 @@ def check_task(task: Task, scorer: Scorer, limit: int = 0) -> TaskCheck:
 
     Raises:
         DataError: The data cannot be used, for instance as an id is there twice.
-        UsageError: The samples have no answer and neither the task nor the verifier says what a perfect completion is,
-            or the verifier is a composition and the task does not say it; or the task has several turns and no verifier
-            that answers.
+        UsageError: The verifier is learned; or the samples have no answer and neither the task nor the verifier says
+            what a perfect completion is, or the verifier is a composition and the task does not say it; or the task has
+            several turns and no verifier that answers.
         PluginError: The task's `load` or `gold` or the verifier's `gold` or `spoil` raised, or a verifier belongs to a
             broken plugin.
         RlvrError: As `Scorer.submit` does.
     """
+    if all(scorer.registry.verifier(str(leaf.verifier)).learned for leaf in leaves(task.verifier)):
+        raise UsageError(
+            f"the task `{task.name}` has a learned verifier, by whose own word no completion is right or wrong",
+            "what it says of pairs that people judged is in the report of its `rlvr reward` run",
+        )
     scorer.check(task.verifier, task.verifier_options, turns=task.turns)
     spec = None if isinstance(task.verifier, Composition) else scorer.registry.verifier(task.verifier)
     found = TaskCheck(task.name)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import shlex
 import sys
 from typing import Annotated, cast
@@ -100,11 +101,13 @@ def advise(
     here = find_hardware()
     number = here.gpus if gpus is None else gpus
     size = here.gpu_memory if gpu_memory is None else gpu_memory
+    if not math.isfinite(size):
+        raise UsageError(f"`--gpu-memory` is `{size}`", "give it in GiB, such as `80`")
     if number and not size:
         raise UsageError("the memory of the GPUs is not known", "give it in GiB: `--gpu-memory 80`")
-    if number < 0 or context < 1 or lora < 0 or size < 0:
+    if number < 0 or context < 1 or lora < 0 or size < 0 or vocabulary < 0:
         raise UsageError(
-            "a number is below what it can be", "GPUs, memory and rank are 0 or more, the context 1 or more"
+            "a number is below what it can be", "GPUs, memory, rank and vocabulary are 0 or more, the context 1 or more"
         )
     situation = Situation(
         cast("tuple[Data, ...]", tuple(dict.fromkeys(given))),

@@ -11,6 +11,7 @@ from rlvr.cli.flags import SCORER_FLAGS, ConfigFiles, Json, flag, takes_settings
 from rlvr.cli.output import facts, say, say_json
 from rlvr.config import Layer
 from rlvr.errors import UsageError
+from rlvr.runlog import Run
 from rlvr.settings import resolve_run
 
 FLAGS = {
@@ -77,5 +78,6 @@ def refuse_run(model: str) -> None:
     if not model or not (folder / "config.toml").is_file() or (folder / "config.json").exists():
         return
     final = folder / "final"
-    hint = f"its model is `{final}`" if final.is_dir() else f"it has no model yet: `rlvr train --resume {folder}`"
+    own = Run(folder).command
+    hint = f"its model is `{final}`" if final.is_dir() else f"it has no model yet: `{own} --resume {folder}`"
     raise UsageError(f"`--model` is `{model}`, the directory of a run", hint)

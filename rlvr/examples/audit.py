@@ -167,7 +167,7 @@ def audit_pairs(source: str, limit: float = 0.1) -> Audit:
         raise DataError(f"{report.source} has no rows", "give at least one pair")
     copies = duplicates(pairs)
     gone = {bad.where for bad in copies if bad.kind == "duplicate"}
-    suspects = [*report.bad, *copies, *contradictions(pairs)]
+    suspects = [*report.bad, *copies, *contradictions(pairs), *odd_votes(pairs)]
     once = [pair for pair in pairs if pair.where not in gone]
     return Audit(
         report.source,
@@ -347,6 +347,20 @@ def components(edges: Iterable[tuple[str, str]]) -> dict[str, int]:
 # Annotators and noise
 
 
+def is_vote(value: Any) -> bool:
+    return isinstance(value, str) and value in VOTES
+
+
+def odd_votes(pairs: Sequence[Pair]) -> list[Bad]:
+    """The rows with a vote that is none. One that is null was not cast, and is no fault."""
+    return [
+        Bad("wrong-type", pair.where, "a vote in `votes` is neither `chosen`, `rejected` nor `tie`")
+        for pair in pairs
+        if isinstance(votes := pair.extra.get("votes"), Mapping)
+        and not all(vote is None or is_vote(vote) for vote in votes.values())
+    ]
+
+
 def labels(pairs: Sequence[Pair]) -> tuple[dict[Hashable, list[tuple[str, str]]], bool]:
     """For each two completions of a prompt: who prefers which, as the text preferred, or an empty one for a tie.
 
@@ -364,7 +378,7 @@ def labels(pairs: Sequence[Pair]) -> tuple[dict[Hashable, list[tuple[str, str]]]
         if isinstance(votes, Mapping) and votes:
             named = True
             texts = {"chosen": chosen, "rejected": rejected, "tie": ""}
-            found[unit] += [(str(who), texts[vote]) for who, vote in votes.items() if vote in VOTES]
+            found[unit] += [(str(who), texts[vote]) for who, vote in votes.items() if is_vote(vote)]
         elif "annotator" in pair.extra:
             named = True
             found[unit].append((str(pair.extra["annotator"]), chosen))
@@ -457,9 +471,19 @@ def form(shown: Sequence[Shown]) -> str:
         if one.chosen == "B":
             first, second = second, first
         parts.append(f"## Pair {one.number}\n")
-        parts += [f"{message['role']}:\n\n{fenced(message['content'])}" for message in one.pair.prompt]
+        parts += [f"{word(message['role'])}:\n\n{fenced(message['content'])}" for message in one.pair.prompt]
         parts += [f"### A\n\n{fenced(first)}", f"### B\n\n{fenced(second)}"]
     return "\n".join(parts)
+
+
+def word(role: str) -> str:
+    """A role as a short line of letters and digits, which cannot look like a part of the form either."""
+    return " ".join(re.findall(r"[^\W_]+", role))[:40] or "?"
+
+
+def cell(text: str) -> str:
+    """A text as a cell of a table, which it cannot leave."""
+    return " ".join(text.split()).replace("|", "\\|")
 
 
 def fenced(text: str) -> str:
@@ -538,7 +562,11 @@ def graded(path: Path, key: Mapping[int, tuple[str, str]]) -> dict[str, Any]:
         raise DataError(f"`{path}` is not UTF-8", "save it as CSV in UTF-8") from None
     separator = ";" if text.partition("\n")[0].count(";") else ","
     answers: dict[int, str] = {}
-    for line, row in enumerate(csv.reader(io.StringIO(text), delimiter=separator), 1):
+    try:
+        lines = list(csv.reader(io.StringIO(text), delimiter=separator))
+    except csv.Error as error:
+        raise DataError(f"`{path}` is broken CSV: {error}", "a line has the pair's number and the answer") from None
+    for line, row in enumerate(lines, 1):
         cells = [cell.strip() for cell in row]
         if not any(cells) or (line == 1 and not cells[0].isdigit()):
             continue
@@ -571,12 +599,11 @@ def page(audit: Audit) -> str:
         parts += ["\n## Annotators\n", "| annotators | agree | Cohen's kappa |", "| --- | --- | --- |"]
         for row in audit.annotators["table"]:
             kappa = "none" if row["kappa"] is None else f"{row['kappa']:.2f}"
-            parts.append(f"| {' and '.join(row['raters'])} | {percent(row)} | {kappa} |")
+            parts.append(f"| {cell(' and '.join(row['raters']))} | {percent(row)} | {kappa} |")
     if audit.person is not None and audit.person["against"]:
         parts += ["\n## Rows that the person decided the other way\n", *(f"- {one}" for one in audit.person["against"])]
     if audit.suspects:
         parts += ["\n## Suspect rows\n", "| row | kind | detail |", "| --- | --- | --- |"]
         for bad in audit.suspects:
-            detail = " ".join(bad.detail.split()).replace("|", "\\|")
-            parts.append(f"| {bad.where} | {bad.kind} | {detail} |")
+            parts.append(f"| {bad.where} | {bad.kind} | {cell(bad.detail)} |")
     return "\n".join(parts) + "\n"

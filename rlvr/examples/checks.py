@@ -36,7 +36,8 @@ def hold_out(rows: Sequence[E], share: float, seed: int) -> tuple[list[E], list[
 
     Args:
         rows: The rows.
-        share: Of the rows to validate on. If it is above 0 there is at least one such row, given two prompts.
+        share: Of the rows to validate on. If it is above 0 there is at least one such row, given two prompts; a prompt
+            of so many rows that the share is further missed with it than without is passed over.
         seed: Of the choice of prompts.
 
     Returns:
@@ -50,10 +51,13 @@ def hold_out(rows: Sequence[E], share: float, seed: int) -> tuple[list[E], list[
     wanted = max(1, round(share * len(rows))) if share else 0
     held: set[object] = set()
     count = 0
-    for prompt in prompts[:-1]:  # one at least is left to train on
-        if count >= wanted:
+    for prompt in prompts:
+        if count >= wanted or len(held) == len(prompts) - 1:  # one at least is left to train on
             break
-        held.add(prompt)
-        count += sizes[prompt]
+        if count + sizes[prompt] - wanted <= wanted - count:
+            held.add(prompt)
+            count += sizes[prompt]
+    if wanted and not held and len(prompts) > 1:
+        held.add(min(prompts, key=sizes.__getitem__))
     train = [row for row in rows if key_of(row.prompt) not in held]
     return train, [row for row in rows if key_of(row.prompt) in held]

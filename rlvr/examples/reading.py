@@ -162,7 +162,7 @@ def open_source(source: str, files: Sequence[str]) -> Iterable[Item] | Path:
         path = found
     elif not path.exists():
         raise DataError(
-            f"there is no data file or run `{source}`", f"check the path; a name on the hub is `{HUB}{source}`"
+            f"there is no data file or run `{source}`", f"check the path; a data set on the hub is `{HUB}NAME`"
         )
     if check_suffix(path) == ".parquet":
         return parquet_items(path)
@@ -263,7 +263,7 @@ class Given:
         """One of a source.
 
         Raises:
-            Unusable: It is no row, or has what is not UTF-8.
+            Unusable: It is no row, or has what is not UTF-8 or nested too deep.
         """
         if isinstance(item, RowError):
             raise Unusable(item.kind, item.where, item.problem)
@@ -275,6 +275,8 @@ class Given:
             except NotText:
                 shown = str(column).encode(errors="replace").decode()
                 raise Unusable("not-utf8", where, f"column `{shown}` is not UTF-8 text") from None
+            except RecursionError:
+                raise Unusable("wrong-type", where, f"column `{column}` is nested too deep") from None
             except ValueError:  # bytes, for instance, which matter only where they are asked for
                 clean[str(column)] = Ellipsis
         return cls(where, clean)
@@ -394,11 +396,14 @@ def pair_of(row: Given) -> Pair:
         good, bad = row.chat("chosen"), row.chat("rejected")
         if good[:-1] != bad[:-1]:
             raise row.wrong("`chosen` and `rejected` differ before their last messages")
+        shared = good[:-1]
         if "prompt" in row.values and row.values["prompt"] is not None:
             given = row.chat("prompt")
-            if given[-1:] != good[-2:-1] and given != good[:-1]:
+            common = min(len(given), len(shared))
+            if not common or given[-common:] != shared[-common:]:
                 raise row.wrong("`prompt` is not what `chosen` and `rejected` begin with")
-        prompt = row.prompt(good[:-1], "chosen")
+            shared = max(given, shared, key=len)  # a system message may be in one of them only
+        prompt = row.prompt(shared, "chosen")
         best, worst = row.answer(good[-1], "chosen"), row.answer(bad[-1], "rejected")
     else:
         prompt = row.prompt(row.chat("prompt"), "prompt")

@@ -87,7 +87,7 @@ class Bad:
 
     Attributes:
         kind: `not-utf8`, `not-json`, `not-csv`, `missing-column`, `wrong-type`, `empty-prompt`, `empty-completion`,
-            `chosen-equals-rejected` or `too-long`.
+            `chosen-equals-rejected`, `special-token` or `too-long`.
         where: The row's place, such as "`a.jsonl` line 3".
         detail: What is wrong, in words.
     """
@@ -157,6 +157,11 @@ class Report:
             raise DataError(self.summary(), "mend them, or leave them out with `--bad-rows skip`")
         if not rows:
             said = self.summary() if self.bad else f"{self.source} has no rows"
+            if not self.bad and (alone := self.facts.get("labels_without_partner")):
+                raise DataError(
+                    f"{alone} labels of {self.source} make no pair: no prompt has a good and a bad one",
+                    "`rlvr prefer --method kto` learns from labels as they are",
+                )
             raise DataError(said, "give at least one row that can be used")
 
     def to_json(self) -> dict[str, Any]:

@@ -32,12 +32,13 @@ class Missing(Exception):
 
     Args:
         reason: In words.
-        hopeless: Whether no question will get one: no such server, a key that is not taken.
+        hopeless: Whether no question will get one, if none has: no such server, no such model.
+        denied: Whether none will, whatever was before: the key is not taken.
     """
 
-    def __init__(self, reason: str, hopeless: bool = False) -> None:
+    def __init__(self, reason: str, hopeless: bool = False, denied: bool = False) -> None:
         super().__init__(reason)
-        self.hopeless = hopeless
+        self.hopeless, self.denied = hopeless, denied
 
 
 @dataclass(frozen=True)
@@ -207,10 +208,15 @@ class Desk:
         self.answers = answers
         self.missing_limit = missing_limit
         self.missing: Counter[str] = Counter()  # by reason
-        self.answered = 0
+        self._answered: set[str] = set()  # keys of questions with an answer, whenever it came
         self._heard: set[str] = set()  # models that have answered
         self._under_way: dict[str, asyncio.Task[Answer]] = {}
         self._slots: dict[str, asyncio.Semaphore] = {}
+
+    @property
+    def answered(self) -> int:
+        """Questions with an answer, those included that were kept by a process before this one."""
+        return len(self._answered)
 
     async def ask(self, model: Model, role: Role, body: Mapping[str, Any], draw: int = 0) -> Answer:
         """The answer to a question, which is asked at most once.
@@ -221,9 +227,10 @@ class Desk:
         """
         question = Question(role, model.name, model.identity, body, draw)
         found = self.answers.find(question)
-        if found is not None:
-            return found
         key = question.key
+        if found is not None:
+            self._answered.add(key)
+            return found
         if key not in self._under_way:  # one that is missing stays here, and is not asked again in this run
             self._under_way[key] = asyncio.create_task(self._fetch(model, question))
         return await self._under_way[key]
@@ -235,11 +242,11 @@ class Desk:
                 answer = await model.answer(question.body, question.key)
         except Missing as missing:
             self.missing[str(missing)] += 1
-            self.check(hopeless=missing.hopeless and model.identity not in self._heard)
+            self.check(hopeless=missing.denied or (missing.hopeless and model.identity not in self._heard))
             raise
         self._heard.add(model.identity)
         self.answers.keep(question, answer)
-        self.answered += 1
+        self._answered.add(question.key)
         del self._under_way[question.key]
         return answer
 

@@ -45,6 +45,8 @@ FREE = {
 """Settings that may be changed when a run is resumed: none of them is part of a question."""
 
 VARIABLE = re.compile(r"[A-Z_][A-Z0-9_]*")
+KEY = re.compile(r"[!-~]+")
+"""What a key is made of: printable ASCII without spaces, as a header takes it."""
 
 
 @dataclass(frozen=True)
@@ -220,11 +222,17 @@ def check_place(place: Place) -> None:
             "a key setting is not the name of an environment variable",
             "keys are never given as flags: `export JUDGE_KEY=...`, then `--judge-key JUDGE_KEY`",
         )
-    if place.key and not os.environ.get(place.key):
+    key = api_key(place)
+    if place.key and not key:
         raise ConfigError(f"the environment variable `{place.key}` is not set", f"export {place.key}=...")
+    if key and not KEY.fullmatch(key):
+        raise ConfigError(
+            f"the key in the environment variable `{place.key}` has characters that no key has",
+            "only printable ASCII without spaces goes into a header; copy the key anew",
+        )
     if not place.url:
         return
-    parts = urllib.parse.urlsplit(place.url)
+    parts = split(place.url)
     if parts.username or parts.password:
         raise ConfigError(
             f"the address of `{place.model}` has a name or password in it",
@@ -260,10 +268,36 @@ def judges(config: PairsConfig) -> list[Place]:
     return found
 
 
+def api_key(place: Place) -> str:
+    """The key of a place, without the space around it; empty for none."""
+    return os.environ.get(place.key, "").strip() if place.key else ""
+
+
 def address(url: str) -> str:
-    """An endpoint's address as requests begin with it: `/v1` is understood where there is no path."""
+    """An endpoint's address as requests begin with it: `/v1` is understood where there is no path.
+
+    Raises:
+        ConfigError: It is no address.
+    """
     plain = url.rstrip("/")
-    return f"{plain}/v1" if plain and not urllib.parse.urlsplit(plain).path else plain
+    return f"{plain}/v1" if plain and not split(plain).path else plain
+
+
+def split(url: str) -> urllib.parse.SplitResult:
+    """The parts of an address.
+
+    Raises:
+        ConfigError: It is none, or its port is no number from 0 to 65535.
+    """
+    try:
+        parts = urllib.parse.urlsplit(url)
+        parts.port  # noqa: B018
+    except ValueError:
+        shown = "an address" if "@" in url or "?" in url else f"`{url}`"  # what may be a password is not printed
+        raise ConfigError(
+            f"{shown} is no address of a server", "give one such as `http://host:8000/v1`, its port at most 65535"
+        ) from None
+    return parts
 
 
 def policy(config: PairsConfig) -> Place | None:

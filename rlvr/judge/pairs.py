@@ -26,7 +26,8 @@ import os
 import random
 import time
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Coroutine, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict
 from itertools import combinations
 from pathlib import Path
@@ -105,7 +106,7 @@ def make_pairs(resolved: ResolvedPairs | None = None, *, resume: str | Path | No
     maker = Maker(config, principles, desk, models, console)
     try:
         begin(path, resolved)
-        comparisons = asyncio.run(maker.run(items))
+        comparisons = run_to_end(maker.run(items))
         desk.check(enough=1)
         if task is not None and config.verify:
             verify(comparisons, task)
@@ -117,12 +118,36 @@ def make_pairs(resolved: ResolvedPairs | None = None, *, resume: str | Path | No
         answers.close()
     kept = sum(one.better is not None for one in comparisons)
     if not kept:
-        reasons = ", ".join(f"{count} {reason}" for reason, count in dropped_counts(comparisons).items())
+        why = Counter(dropped_counts(comparisons)) + maker.without
+        reasons = ", ".join(f"{count} {reason}" for reason, count in why.most_common())
         raise RunStopped(
             f"no pair is left of {len(comparisons)} comparisons ({reasons})", f"`{path / 'report.md'}` says more"
         )
     tell(console, f"{kept} pairs of {len(comparisons)} comparisons in {path}")
     return Run(path)
+
+
+def run_to_end(work: Coroutine[Any, Any, list[Comparison]]) -> list[Comparison]:
+    """What a coroutine returns; in a thread of its own where an event loop runs already, as in a notebook."""
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        return asyncio.run(work)
+    begun: list[tuple[asyncio.AbstractEventLoop, asyncio.Task[Any] | None]] = []
+
+    async def held() -> list[Comparison]:
+        begun.append((asyncio.get_running_loop(), asyncio.current_task()))
+        return await work
+
+    with ThreadPoolExecutor(1) as pool:
+        future = pool.submit(asyncio.run, held())
+        try:
+            return future.result()
+        except KeyboardInterrupt:
+            for loop, task in begun:
+                if task is not None and not future.done():
+                    loop.call_soon_threadsafe(task.cancel)
+            raise
 
 
 def needs(config: PairsConfig, items: Sequence[Item]) -> None:
@@ -281,20 +306,24 @@ class Maker:
     # Completions
 
     async def chosen(self, item: Item, seed: int) -> list[tuple[str, str]]:
-        """The pairs of completions to compare: no text with itself, none that is empty, as many as asked for."""
-        texts = list(item.completions) or await self.written(item.prompt, seed, self.config.samples)
-        full = [text for text in texts if text.strip()]
-        distinct = list({squeezed(text): text for text in reversed(full)}.values())[::-1]
+        """The pairs of completions to compare: no text with itself, none that is empty or cut, as many as asked for."""
+        answers = await self.begun(item, seed, self.config.samples)
+        sound = [one.text for one in answers if not unfit(one)]
+        distinct = list({squeezed(text): text for text in reversed(sound)}.values())[::-1]
         if len(distinct) < 2:
-            reason = "missing" if len(texts) < 2 else "empty-completion" if len(full) < 2 else "same-text"
-            self.without[reason] += 1
+            reasons = [reason for reason in map(unfit, answers) if reason]
+            self.without["missing" if len(answers) < 2 else reasons[0] if len(sound) < 2 else "same-text"] += 1
             return []
         every = list(combinations(distinct, 2))
         if item.better is not None or not self.config.compare or len(every) <= self.config.compare:
             return every
         return random.Random(derive_seed(seed, 2)).sample(every, self.config.compare)
 
-    async def written(self, prompt: Sequence[Message], seed: int, count: int) -> list[str]:
+    async def begun(self, item: Item, seed: int, count: int) -> list[Answer]:
+        """The completions of a prompt: those that are given, else those of the policy."""
+        return [Answer(text) for text in item.completions] or await self.written(item.prompt, seed, count)
+
+    async def written(self, prompt: Sequence[Message], seed: int, count: int) -> list[Answer]:
         """Completions by the policy, without those that it gave no answer for."""
         place = policy(self.config)
         assert place is not None
@@ -304,7 +333,7 @@ class Maker:
         for one in found:
             if isinstance(one, BaseException) and not isinstance(one, Missing):
                 raise one
-        return [one.text for one in found if isinstance(one, Answer) and not one.refused]
+        return [one for one in found if isinstance(one, Answer) and not one.refused]
 
     def body(self, place: Place, chat: Sequence[Mapping[str, str]], seed: int) -> dict[str, Any]:
         """A request for a completion."""
@@ -319,30 +348,31 @@ class Maker:
         """A response, criticised and revised as often as asked for, beside the first one."""
         place = critic(self.config)
         assert place is not None
-        texts = list(item.completions) or await self.written(item.prompt, seed, 1)
-        if not texts or not texts[0].strip():
-            self.without["empty-completion" if texts else "missing"] += 1
+        answers = await self.begun(item, seed, 1)
+        if reason := unfit(answers[0]) if answers else "missing":
+            self.without[reason] += 1
             return None
-        response, principles, rounds = texts[0], [], []
-        last = Answer(response)
+        last, principles, rounds = answers[0], [], []
+        response = last.text
         for number in range(self.config.revise):
             principle = random.Random(derive_seed(seed, 4, number)).choice(self.principles)
             try:
                 chat = critique_chat(item.prompt, last.text, principle, self.config.seed)
                 critique = await self.critical(place, chat, derive_seed(seed, 5, number))
-                chat = revision_chat(item.prompt, last.text, critique.text, principle, self.config.seed)
+                remarks = critique.text.encode(errors="replace").decode()
+                chat = revision_chat(item.prompt, last.text, remarks, principle, self.config.seed)
                 last = await self.critical(place, chat, derive_seed(seed, 6, number))
             except Missing:
                 self.without["missing"] += 1
                 return None
             principles.append(principle)
-            rounds.append({"principle": principle, "critique": critique.text})
+            rounds.append({"principle": principle, "critique": remarks})
+            if unfit(last) == "not-utf8":
+                break
         judged_by = list(self.principles) if self.config.by == "all" else list(dict.fromkeys(principles))
         made = Comparison(item, (last.text, response), judged_by, revised=True, notes={"rounds": rounds})
-        if last.finish == "length":
-            made.reason = "revision-cut"
-        elif not last.text.strip() or last.refused:
-            made.reason = "empty-completion"
+        if reason := "empty-completion" if last.refused and not unfit(last) else unfit(last):
+            made.reason = "revision-cut" if reason == "cut" else reason
         elif squeezed(last.text) == squeezed(response):
             made.reason = "same-text"
         return made
@@ -401,6 +431,18 @@ class Maker:
                 "it may need `--reasoning`, more `--judge-max-tokens`, or to be another model",
             )
         return found, None if answer.logprobs is None else chance_of_first(answer.logprobs)
+
+
+def unfit(completion: Answer) -> str:
+    """Why a completion is not compared, empty for none: training on one that is cut would teach to end there."""
+    if completion.finish == "length":
+        return "cut"
+    if not completion.text.isascii():
+        try:
+            completion.text.encode()
+        except UnicodeEncodeError:
+            return "not-utf8"
+    return "" if completion.text.strip() else "empty-completion"
 
 
 def known(item: Item, texts: tuple[str, str]) -> tuple[str, str] | None:

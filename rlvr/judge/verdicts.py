@@ -23,6 +23,7 @@ REASONS = {
     "tie": "neither is better",
     "same-text": "both are the same",
     "empty-completion": "a completion is empty",
+    "not-utf8": "a completion has half a surrogate pair, which no file of pairs can hold",
     "revision-cut": "the revision ran into its limit of tokens",
     "revision-not-better": "the judge prefers what was revised",
 }

@@ -21,6 +21,7 @@ from transformers.core_model_loading import revert_weight_conversion
 from transformers.utils import logging
 
 from rlvr.errors import ConfigError, MissingDependencyError
+from rlvr.modelserver import FACTS
 
 SHARD_BYTES = 5 * 2**30  # of one file of weights at most
 
@@ -88,10 +89,15 @@ def load_policy(name: str, device: torch.device, attention: str = "", **options:
         options: More for `from_pretrained`; the type of the weights is float32 without.
 
     Raises:
-        ConfigError: The name is empty, or no model folder, or its tokenizer is missing or has no end token.
+        ConfigError: The name is empty, no model folder, or that of a reward model, or its tokenizer is missing or has
+            no end token.
         MissingDependencyError: The hub does not have it, cannot be reached, or the files cannot be loaded.
     """
     path = model_path(name)
+    if (Path(path) / FACTS).is_file():  # with tied embeddings its weights would do, and the head would be dropped
+        raise ConfigError(
+            f"`{name}` is a reward model, which writes nothing", "`rlvr train` takes it as `--reward.model`"
+        )
     try:
         with bars(not Path(path).exists()):
             tokenizer = AutoTokenizer.from_pretrained(path)

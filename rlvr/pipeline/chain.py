@@ -358,7 +358,7 @@ class Chain:
         state = {
             "format": FORMAT,
             "name": self.plan.recipe.name,
-            "recipe": str(self.plan.recipe.path.absolute()),
+            "recipe": str(self.plan.recipe.path),
             "cwd": self.cwd,
             "task": self.plan.yardstick.task if self.plan.yardstick else "",
             "stages": [vars(record) for record in self.records],

@@ -42,6 +42,10 @@ NO_MODEL = ("pairs", "eval")
 OWN = ("name", "run", "launch")
 """Keys of a stage's table that are not settings of its command."""
 
+MODELS = ("model", "policy", "reference", "reward.model")
+"""Settings that name a model."""
+
+DEVICE = re.compile(r"(cpu|cuda|mps)(:\d+)?")
 NAME = re.compile(r"[a-z0-9][a-z0-9._-]*", re.IGNORECASE)
 MEASURE = ("task", "eval.limit", "eval.samples", "eval.temperature", "sampler.max_tokens", "sampler.top_p")
 """What two accuracies must have in common to be compared."""
@@ -69,7 +73,8 @@ class Recipe:
     """A recipe as it is written.
 
     Attributes:
-        path: Its file.
+        path: Its file, from the root.
+        title: The same as it was given, for messages.
         text: What is in it.
         name: Of the chain.
         shared: Settings that hold for every stage that has them.
@@ -77,6 +82,7 @@ class Recipe:
     """
 
     path: Path
+    title: str
     text: str
     name: str
     shared: Mapping[str, Any]
@@ -162,7 +168,7 @@ def read_recipe(path: str | Path) -> Recipe:
     tables = document.pop("stage", [])
     if not isinstance(tables, list) or not tables or not all(isinstance(table, Mapping) for table in tables):
         raise ConfigError(f"`{path}` has no stages", 'write a table `[[stage]]` with `run = "sft"` for each')
-    name = document.pop("name", path.stem)
+    name = document.pop("name", slug(path.stem))
     launch = launcher(document.pop("launch", []), f"`{path}`")
     if not isinstance(name, str) or not NAME.fullmatch(name):
         raise ConfigError(f"`name` is `{name}` ({path})", "a name has letters, digits, dots and dashes")
@@ -187,7 +193,12 @@ def read_recipe(path: str | Path) -> Recipe:
                 f"did you mean `{near}`?" if near else "above the stages stand settings of theirs, `name` and `launch`"
             )
             raise ConfigError(f"no stage of `{path}` has a setting `{setting}`", hint)
-    return Recipe(path, text, name, shared, tuple(entries))
+    return Recipe(path.absolute(), str(path), text, name, shared, tuple(entries))
+
+
+def slug(stem: str) -> str:
+    """The name of a recipe that gives none: its file's, without what no name has."""
+    return re.sub(r"[^a-z0-9._-]+", "-", stem, flags=re.IGNORECASE).strip("._-") or "chain"
 
 
 def read_entry(table: Mapping[str, Any], launch: tuple[str, ...], number: int, path: Path) -> Entry:
@@ -237,11 +248,11 @@ def plan(recipe: Recipe, path: str | Path) -> Plan:
         RlvrError: As `rlvr.settings.resolve_run` and `rlvr.stages.config.resolve_stage` have it.
     """
     path = Path(path).absolute()
-    with located(f"`{recipe.path}`"):
+    with located(f"`{recipe.title}`"):
         yardstick = measured(recipe)
     stages: list[Stage] = []
     for number, entry in enumerate(recipe.entries, 1):
-        with located(f"stage `{entry.name}` of `{recipe.path}`"):
+        with located(f"stage `{entry.name}` of `{recipe.title}`"):
             stages.append(lay_out(recipe, entry, number, stages, path, yardstick))
     return Plan(recipe, path, tuple(stages), yardstick)
 
@@ -268,9 +279,39 @@ def lay_out(
     config, origins = resolve_command(entry.run, resolved_settings)
     if entry.run != "pairs" and not config.model:
         raise ConfigError("no model is named", "give the recipe a `model`: `starter`, a folder, or a hub name")
+    check_places(config, path)
     folder = path / f"{number:02d}-{entry.name}"
     same = yardstick is not None and entry.run in POLICIES and measures_as(config, yardstick)
     return Stage(number, entry, resolved_settings, config, origins, tuple(dict.fromkeys(uses)), folder, same)
+
+
+def check_places(config: Any, path: Path) -> None:
+    """Refuses what a stage would not find when its turn comes, however late that is.
+
+    Args:
+        config: The stage's settings.
+        path: The chain's directory: what lies there may have to be made first.
+
+    Raises:
+        ConfigError: Data or a model that is not there, or a device that no machine has.
+    """
+    if config.device and not DEVICE.fullmatch(config.device):
+        raise ConfigError(f"`device` is `{config.device}`", "it is `cpu`, `cuda`, `cuda:N` or `mps`")
+    values = flatten(tomllib.loads(to_toml(config)))
+    if values.get("policy_url"):
+        values.pop("policy")  # a name over there
+    own = () if isinstance(config, TrainConfig) else ("data",)  # its `data` is that of its task
+    for name in (*own, *MODELS):
+        value = str(values.get(name) or "")
+        local = not value.startswith("hub:") if name == "data" else value.startswith(("/", ".", "~"))
+        place = Path(value).expanduser().absolute()
+        if not value or not local or place.is_relative_to(path):
+            continue
+        if not (place.exists() if name == "data" else place.is_dir()):
+            raise ConfigError(
+                f"`{name}` is `{value}`, which is not there",
+                "a path that begins with `./` starts from the recipe's folder, another one from the folder you are in",
+            )
 
 
 def refer(name: str, value: Any, recipe: Recipe, entry: Entry, before: list[Stage], uses: list[str]) -> Any:
@@ -292,10 +333,14 @@ def refer(name: str, value: Any, recipe: Recipe, entry: Entry, before: list[Stag
                 f"`{name}` refers to `{wanted}`, which does not come before it", "put the stages into their order"
             )
         near = nearest(wanted, [stage.name for stage in before])
-        listed = ", ".join(f"`@{stage.name}`" for stage in before) or "none, as it is the first"
+        listed = ", ".join(f"`@{stage.name}`" for stage in before)
+        hint = (
+            f"the stages before it are {listed}"
+            if before
+            else f"`{entry.name}` is the first stage, with none before it; a file of that name is `./{value}`"
+        )
         raise ConfigError(
-            f"`{name}` refers to `{wanted}`, but there is no such stage",
-            f"did you mean `@{near}`?" if near else f"it can refer to {listed}",
+            f"`{name}` refers to `{wanted}`, but there is no such stage", f"did you mean `@{near}`?" if near else hint
         )
     uses.append(wanted)
     if name == "data":
@@ -315,7 +360,7 @@ def beside(recipe: Recipe, value: Any) -> Any:
     if isinstance(value, list):
         return [beside(recipe, item) for item in value]
     if isinstance(value, str) and value.startswith(("./", "../")):
-        return os.path.normpath(recipe.path.absolute().parent / value)
+        return os.path.normpath(recipe.path.parent / value)
     return value
 
 
@@ -430,4 +475,4 @@ class located:
 
 def at(recipe: Recipe, path: str | Path) -> Recipe:
     """The same recipe, said to be in another file."""
-    return replace(recipe, path=Path(path))
+    return replace(recipe, path=Path(path), title=str(path))

@@ -31,7 +31,15 @@ from rlvr.settings import absolute, in_place
 
 S = TypeVar("S", bound="StageConfig")
 
-FIXED = {"task", "data", "model", "init", "seed", "eval.limit", "eval.also"}
+REFERENCED = ("dpo", "ipo", "kto")
+"""Methods that keep a frozen reference."""
+
+FIXED = {
+    *("task", "data", "model", "init", "seed", "eval.limit", "eval.also"),
+    *("max_length", "hold_out", "limit", "samples", "temperature", "per_prompt", "packing"),  # the rows
+    *("batch_size", "lr", "weight_decay", "lora.rank", "lora.alpha", "lora.targets", "lora.quantize"),  # the optimiser
+    *("method", "beta", "margin", "sft", "reference"),
+}
 """What a resumed run keeps."""
 
 
@@ -205,4 +213,48 @@ def resolve_stage(
         data=absolute(first.data) if first.data and not first.data.startswith("hub:") else first.data,
         plugin=tuple(map(absolute, first.plugin)),
     )
+    if isinstance(config, SftConfig):
+        check_sft(config)
+    if isinstance(config, PreferConfig):
+        check_prefer(config)
     return ResolvedStage(stage, config, origins)
+
+
+def check_sft(config: SftConfig) -> None:
+    """Refuses settings that say two things at once.
+
+    Raises:
+        ConfigError: Both `data` and `samples` say what to learn from.
+    """
+    if config.data and config.samples:
+        raise ConfigError(
+            f"`samples` is {config.samples}, but `data` says what to learn from",
+            "leave one of them out: `samples` are of the task's own prompts",
+        )
+
+
+def check_prefer(config: PreferConfig) -> None:
+    """Refuses settings that do not go together.
+
+    Raises:
+        ConfigError: Which.
+    """
+    if config.reference and config.method not in REFERENCED:
+        raise ConfigError(
+            f"`reference` does not go with the method `{config.method}`, which has none",
+            f"leave it out, or take one of {', '.join(f'`{name}`' for name in REFERENCED)}",
+        )
+    if config.margin != PreferConfig.margin and config.method != "simpo":
+        raise ConfigError(
+            f"`margin` does not go with the method `{config.method}`", "only `simpo` has a margin; leave it out"
+        )
+    if config.sft and config.method not in ("dpo", "ipo"):
+        raise ConfigError(
+            f"`sft` does not go with the method `{config.method}`",
+            "`dpo` and `ipo` take an SFT loss beside their own; `orpo` has one anyway",
+        )
+    if config.method == "kto" and min(config.micro_batch_size, config.batch_size) < 2:
+        raise ConfigError(
+            "`kto` needs two rows or more in a micro-batch: its KL term sets a prompt beside another's completion",
+            "raise `--micro-batch-size` and `--batch-size` to 2 or more",
+        )

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Mapping, Sequence
+from functools import lru_cache
 from typing import Any
 
+from jinja2 import TemplateError
+
+from rlvr.examples.reading import Unusable
 from rlvr.sampler.prompts import encode_chat
 from rlvr.types import Message
 
@@ -18,6 +23,9 @@ def encode(
 ) -> tuple[list[int], list[int]]:
     """Token ids of the prompt, up to where the assistant's turn begins, and of the completion with its end token.
 
+    An end token that the completion already has behind its text, spelled out, is not learned twice. Other tokens that
+    mark turns have no place inside a turn; a sampler's text has none of them either.
+
     Args:
         tokenizer: With a chat template or without.
         prompt: A chat that the assistant is to answer.
@@ -27,9 +35,37 @@ def encode(
 
     Raises:
         ConfigError: The chat template refuses the prompt.
+        Unusable: The completion has a token inside that ends or begins a turn, or nothing but its end token.
     """
     prompt_ids = encode_chat(tokenizer, prompt, where, list(tools) or None)
-    return prompt_ids, [*tokenizer.encode(completion, add_special_tokens=False), tokenizer.eos_token_id]
+    if completion.rstrip().endswith(tokenizer.eos_token):
+        completion = completion.rstrip().removesuffix(tokenizer.eos_token)
+        if not completion.strip():
+            raise Unusable("empty-completion", where, "the completion is an end token alone")
+    ids = tokenizer.encode(completion, add_special_tokens=False)
+    markers = turn_markers(tokenizer)
+    marker = next((token for token in ids if token in markers), None)
+    if marker is not None:
+        spelled = tokenizer.convert_ids_to_tokens(marker)
+        raise Unusable("special-token", where, f"the completion has the token `{spelled}`, which marks turns, inside")
+    return prompt_ids, [*ids, tokenizer.eos_token_id]
+
+
+@lru_cache(maxsize=4)
+def turn_markers(tokenizer: Any) -> frozenset[int]:
+    """The special tokens that end or begin a turn: the tokenizer's own, and those that its chat template writes.
+
+    Tokens that a turn may have inside, such as those around thoughts and calls of tools, are none.
+    """
+    found = {tokenizer.bos_token_id, tokenizer.eos_token_id, tokenizer.pad_token_id}
+    if tokenizer.chat_template:
+        chat = [{"role": role, "content": "?"} for role in ("user", "assistant", "user")]
+        with contextlib.suppress(TemplateError):
+            text = tokenizer.apply_chat_template(chat, tokenize=False)
+            added = tokenizer.added_tokens_decoder
+            ids = tokenizer.encode(text, add_special_tokens=False)
+            found |= {token for token in ids if token in added and added[token].special}
+    return frozenset(found - {None, tokenizer.unk_token_id})
 
 
 def room(model: Any, max_length: int) -> int:

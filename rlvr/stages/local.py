@@ -2,6 +2,9 @@
 
 Asked to choose between words it is not sampled: the answer is the word that it finds likelier as the next token. That
 is an answer to every question, and the same one each time.
+
+What a question shows is text, also where it spells out a special token such as `<|end|>`: the control tokens of an
+encoded question are those of the chat template with harmless text in it, or there is no answer.
 """
 
 from __future__ import annotations
@@ -29,6 +32,9 @@ LEAST_MASS = 0.05
 
 SAMPLED_PIECE = 2**20
 
+UNASSIGNED = "\U000e0fff"
+"""A character that no vocabulary has."""
+
 
 class LocalModel:
     """A model in this process.
@@ -47,6 +53,9 @@ class LocalModel:
         self.model, self.tokenizer = load_policy(name, choose_device(device))
         self.identity = f"local {fingerprint(model_path(name))}"
         self.sampler = TransformersSampler(self.model, self.tokenizer, batch_size)
+        self._special, self._texts = control_tokens(self.tokenizer)
+        rare = self.tokenizer.encode(UNASSIGNED, add_special_tokens=False)
+        self._unknown = {self.tokenizer.unk_token_id} & set(rare)  # stands for text too, unless a token is a byte
         self.context: int | None = getattr(self.model.config, "max_position_embeddings", None)
         self._waiting: list[tuple[Mapping[str, Any], asyncio.Future[Answer]]] = []
         self._work: asyncio.Task[None] | None = None
@@ -81,19 +90,49 @@ class LocalModel:
                     future.set_exception(one)
 
     def answers(self, bodies: Sequence[Mapping[str, Any]]) -> list[Answer | Exception]:
-        """Answers to questions of one kind; for one that is too long, why there is none."""
-        prompts = [self.encoded(body["messages"]) for body in bodies]
+        """Answers to questions of one kind; for one that is too long or cannot be encoded, why there is none."""
         found: list[Answer | Exception] = [Missing("the question is longer than the model's context")] * len(bodies)
-        fits = [i for i, ids in enumerate(prompts) if not self.context or len(ids) + room(bodies[i]) <= self.context]
-        if fits:
-            own, asked = [prompts[i] for i in fits], [bodies[i] for i in fits]
+        prompts: dict[int, list[int]] = {}
+        for index, body in enumerate(bodies):
+            try:
+                ids = self.encoded(body["messages"])
+            except Missing as missing:
+                found[index] = missing
+            else:
+                if not self.context or len(ids) + room(body) <= self.context:
+                    prompts[index] = ids
+        if prompts:
+            fits, own = list(prompts), list(prompts.values())
+            asked = [bodies[index] for index in fits]
             made = self.chosen(own, asked[0]["choose"]) if "choose" in asked[0] else self.sampled(own, asked)
             for index, answer in zip(fits, made, strict=True):
                 found[index] = answer
         return found
 
     def encoded(self, chat: Sequence[Mapping[str, str]]) -> list[int]:
-        """Token ids of a question; where the chat template has no system role, its text goes before the user's."""
+        """Token ids of a question, with no control token but the template's own.
+
+        Where the question spells one out, a space breaks it up: `< |end|>`.
+
+        Raises:
+            Missing: It has text that is not Unicode, or spells one out in a way that this does not break up.
+        """
+        try:
+            for message in chat:
+                message["content"].encode()
+        except UnicodeEncodeError:
+            raise Missing("the question has half a surrogate pair, which is no text") from None
+        blank = self._templated([{**one, "content": "x" if one["content"].strip() else ""} for one in chat])
+        control = self._special | (self._texts.keys() & set(blank))
+        spelled = sorted((self._texts[token] for token in control), key=len, reverse=True)
+        ids = self._templated([{**one, "content": broken_up(one["content"], spelled)} for one in chat])
+        seen = control - self._unknown
+        if [token for token in ids if token in seen] == [token for token in blank if token in seen]:
+            return ids
+        raise Missing("the question spells out a control token of the model")
+
+    def _templated(self, chat: Sequence[Mapping[str, str]]) -> list[int]:
+        """A chat by the template; where that has no system role, its text goes before the user's."""
         try:
             return encode_chat(self.tokenizer, chat, "a question")
         except ConfigError:
@@ -149,6 +188,27 @@ class LocalModel:
         """Ends what is under way."""
         if self._work is not None:
             self._work.cancel()
+
+
+def control_tokens(tokenizer: Any) -> tuple[set[int], dict[int, str]]:
+    """The ids that never stand for text: special tokens, and added ones that the chat template names; and the text of
+    every such and every added token. Words and white space are left out, which some tokenizers add tokens for."""
+    added = {
+        number: token
+        for number, token in tokenizer.added_tokens_decoder.items()
+        if token.special or (len(token.content.strip()) > 1 and not token.content.isalnum())
+    }
+    special = dict(zip(tokenizer.all_special_ids, tokenizer.all_special_tokens, strict=True))
+    template = str(tokenizer.chat_template or "")
+    control = {number for number, token in added.items() if token.special or token.content in template} | set(special)
+    return control, {number: token.content for number, token in added.items()} | special
+
+
+def broken_up(text: str, tokens: Sequence[str]) -> str:
+    """A text with each spelled-out token broken up: a space stands behind its first character."""
+    for token in tokens:
+        text = text.replace(token, f"{token[0]} {token[1:]}")
+    return text
 
 
 def kind(body: Mapping[str, Any]) -> tuple[Any, ...]:

@@ -30,12 +30,12 @@ from trl.trainer.dpo_trainer import DataCollatorForPreference
 from rlvr.config import flatten
 from rlvr.errors import ConfigError, DataError, RunStopped
 from rlvr.examples.checks import drop_too_long, hold_out
-from rlvr.examples.reading import read_labels, read_pairs
+from rlvr.examples.reading import Unusable, read_labels, read_pairs
 from rlvr.examples.rows import Label, Pair, Report
 from rlvr.examples.runs import labels_of_run, pairs_of_run
 from rlvr.learner.policy import load_policy
 from rlvr.runlog import Run
-from rlvr.stages.config import PreferConfig, ResolvedStage, StageConfig, resolve_stage
+from rlvr.stages.config import REFERENCED, PreferConfig, ResolvedStage, StageConfig, resolve_stage
 from rlvr.stages.encoding import encode
 from rlvr.stages.losses import orpo_loss, simpo_loss
 from rlvr.stages.preference import (
@@ -54,9 +54,6 @@ from rlvr.stages.run import Callback, Stage, open_stage
 
 BETA = {"dpo": 0.1, "ipo": 0.1, "kto": 0.1, "simpo": 2.0, "orpo": 0.1}
 """What `beta` 0 stands for: the value of the paper, or the smallest of those it recommends."""
-
-REFERENCED = ("dpo", "ipo", "kto")
-"""Methods that keep a frozen reference."""
 
 TRAINED = {  # metric of a trainer: its name in `metrics.jsonl`
     "loss": "loss",
@@ -87,9 +84,9 @@ def prefer(
     """
     made = resolved or resolve_stage("prefer", flatten(settings), resume=resume)
     config = cast(PreferConfig, made.config)
-    check(config)
     found = read(config) if config.data else None  # before anything is written or loaded
     with open_stage(made, resume) as stage:
+        check_micro_batches(stage)
         model, tokenizer = stage.load()
         data = prepare(stage, config, model, tokenizer, *found) if found else None
         stage.measure("before", model, tokenizer)
@@ -99,30 +96,18 @@ def prefer(
         return learn(stage, config, model, tokenizer, data)
 
 
-def check(config: PreferConfig) -> None:
-    """Refuses settings that do not go together.
+def check_micro_batches(stage: Stage) -> None:
+    """Refuses KTO where the rows of an update divide into micro-batches of one row only.
 
     Raises:
-        ConfigError: Which.
+        ConfigError: They do.
     """
-    if config.reference and config.method not in REFERENCED:
+    config = cast(PreferConfig, stage.config)
+    if config.method == "kto" and stage.arguments()["per_device_train_batch_size"] < 2:
         raise ConfigError(
-            f"`reference` does not go with the method `{config.method}`, which has none",
-            f"leave it out, or take one of {', '.join(f'`{name}`' for name in REFERENCED)}",
-        )
-    if config.margin != PreferConfig.margin and config.method != "simpo":
-        raise ConfigError(
-            f"`margin` does not go with the method `{config.method}`", "only `simpo` has a margin; leave it out"
-        )
-    if config.sft and config.method not in ("dpo", "ipo"):
-        raise ConfigError(
-            f"`sft` does not go with the method `{config.method}`",
-            "`dpo` and `ipo` take an SFT loss beside their own; `orpo` has one anyway",
-        )
-    if config.method == "kto" and min(config.micro_batch_size, config.batch_size) < 2:
-        raise ConfigError(
-            "`kto` needs two rows or more in a micro-batch: its KL term sets a prompt beside another's completion",
-            "raise `--micro-batch-size` and `--batch-size` to 2 or more",
+            f"`kto` needs two rows or more in a micro-batch, and `batch_size` {config.batch_size} divides into "
+            f"micro-batches of 1 row where `micro_batch_size` is {config.micro_batch_size}",
+            "take a `--batch-size` that is a multiple of `--micro-batch-size`, for each process",
         )
 
 
@@ -168,12 +153,18 @@ def prepare(stage: Stage, config: PreferConfig, model: Any, tokenizer: Any, rows
         DataError: Rows that cannot be used, unless they are to be skipped; or labels of one kind only.
     """
     chosen = rows[: config.limit] if config.limit and config.data else rows
-    by_row = {id(row): encoded(tokenizer, row) for row in chosen}
+    by_row: dict[int, Row] = {}
+    for row in chosen:
+        try:
+            by_row[id(row)] = encoded(tokenizer, row)
+        except Unusable as error:
+            report.bad.append(error.bad)
+    chosen = [row for row in chosen if id(row) in by_row]
     context = getattr(model.config, "max_position_embeddings", None) or config.max_length
     lengths = [by_row[id(row)].longest for row in chosen]
     kept = drop_too_long(chosen, lengths, min(config.max_length, context), report)
     report.facts |= facts([by_row[id(row)] for row in kept], config.method)
-    stage.data(report)
+    stage.data(report, kept)
     report.refuse(kept, config.bad_rows)
     train, held = ([by_row[id(row)] for row in part] for part in hold_out(kept, config.hold_out, config.seed))
     if config.method == "kto":
@@ -188,7 +179,11 @@ def prepare(stage: Stage, config: PreferConfig, model: Any, tokenizer: Any, rows
 
 
 def encoded(tokenizer: Any, row: Pair | Label) -> Row:
-    """A row as the token ids that sampling sees and makes."""
+    """A row as the token ids that sampling sees and makes.
+
+    Raises:
+        Unusable: A completion has tokens that mark turns.
+    """
     if isinstance(row, Label):
         return Row(*encode(tokenizer, row.prompt, row.completion, row.where), [], row.good)
     prompt, completion = encode(tokenizer, row.prompt, row.chosen, row.where)

@@ -29,7 +29,7 @@ from transformers import AutoConfig, AutoModelForSequenceClassification, AutoTok
 from trl import RewardConfig, RewardTrainer
 
 from rlvr.config import flatten
-from rlvr.errors import DataError, MissingDependencyError
+from rlvr.errors import ConfigError, DataError, MissingDependencyError
 from rlvr.examples.checks import drop_too_long, hold_out
 from rlvr.examples.reading import read_pairs
 from rlvr.examples.rows import Pair, Report
@@ -39,7 +39,7 @@ from rlvr.learner.policy import model_path
 from rlvr.modelserver import FACTS
 from rlvr.runlog import Run, digest, write_atomically
 from rlvr.stages.calibration import Validation, on_plateau, validation
-from rlvr.stages.config import ResolvedStage, RewardModelConfig, resolve_stage
+from rlvr.stages.config import ResolvedStage, RewardModelConfig, StageConfig, resolve_stage
 from rlvr.stages.encoding import room
 from rlvr.stages.rollouts import sample_task
 from rlvr.stages.run import Callback, Encoded, Stage, open_stage
@@ -48,6 +48,9 @@ from rlvr.stages.serve import Ids, raw_scores, scored_ids
 HEAD = "score"  # the module that transformers puts in place of the vocabulary
 
 LOGGED = {"accuracy": "train/accuracy", "margin": "train/margin"}
+FEW = 50
+"""Held-out pairs from which on their accuracy says something: a 95% interval of 50 is up to 27 points wide."""
+
 UNLOGGED = ("min_reward", "mean_reward", "max_reward", "num_tokens")
 
 
@@ -66,14 +69,21 @@ def train_reward_model(
         KeyboardInterrupt: After Ctrl-C, once a checkpoint has been written.
     """
     resolved = resolved or resolve_stage("reward", flatten(settings), resume=resume)
+    check(resolved.config)
+    given = read_pairs(resolved.config.data) if resolved.config.data else None  # before anything is written or loaded
     with open_stage(resolved, resume) as stage:
-        pairs, known = find_pairs(stage)
+        if resolved.config.task and resolved.config.data:
+            stage.say("warning: `task` gives no more than its default model: the pairs are those of `data`")
+        pairs, known = given or make_pairs(stage)
+        pairs = pairs[: resolved.config.limit or None]
         model, tokenizer = load_model(stage)
         longest = room(model, stage.config.max_length)
         train, held = split(stage, pairs, known, tokenizer, longest)
         trainer = fit(stage, model, tokenizer, train, held)
         found = trainer.validate()
         stage.say(f"held-out pairwise accuracy: {found}")
+        for doubt in doubts(found):
+            stage.say(f"warning: {doubt}")
         facts = facts_of(stage, found, [pair for pair, _, _ in [*train, *held]], longest)
         if stage.first:
             draw(found, stage.path / "calibration.png")
@@ -86,27 +96,35 @@ def train_reward_model(
         return stage.finish(model, tokenizer, beside, validation=found.to_json(), updates=trainer.state.global_step)
 
 
+def check(config: StageConfig) -> None:
+    """Refuses what would change nothing.
+
+    Raises:
+        ConfigError: Tasks are to be measured.
+    """
+    if config.eval.also:
+        raise ConfigError(
+            "`eval.also` does not go with `rlvr reward`: a reward model writes nothing that a task could verify",
+            "leave it out; held-out pairs are what it is measured on",
+        )
+
+
 # Data
 
 Scored = tuple[Pair, Ids, Ids]
 """A pair, and the tokens of what is chosen and what is rejected, each with the prompt."""
 
 
-def find_pairs(stage: Stage) -> tuple[list[Pair], Report]:
-    """The stage's pairs, those of `data` or best against worst completion of the task's own prompts; and what became of
-    the other rows.
+def make_pairs(stage: Stage) -> tuple[list[Pair], Report]:
+    """Pairs of the best against the worst completion of the task's own prompts, and what became of the others.
 
     Raises:
-        RlvrError: As `read_pairs`, and `sample_task`.
+        RlvrError: As `sample_task`.
     """
     config = cast(RewardModelConfig, stage.config)
-    if config.data:
-        pairs, known = read_pairs(config.data)
-    else:
-        sampler, tokenizer = stage.load()
-        sample_task(stage, sampler, tokenizer, config.samples, config.temperature)
-        pairs, known = pairs_of_run(stage.path)
-    return pairs[: config.limit] if config.limit else pairs, known
+    sampler, tokenizer = stage.load()
+    sample_task(stage, sampler, tokenizer, config.samples, config.temperature)
+    return pairs_of_run(stage.path)
 
 
 def split(
@@ -127,7 +145,7 @@ def split(
     }
     lengths = [max(map(len, encoded[id(pair)])) for pair in pairs]
     fitting = drop_too_long(pairs, lengths, longest, known)
-    stage.data(known)
+    stage.data(known, fitting)
     known.refuse(fitting, config.bad_rows)
     train, held = hold_out(fitting, config.hold_out, config.seed)
     if not held:
@@ -262,6 +280,21 @@ def fit(stage: Stage, model: Any, tokenizer: Any, train: Sequence[Scored], held:
 # What is left behind
 
 
+def doubts(found: Validation) -> list[str]:
+    """Why not to rely on a reward model yet."""
+    said = []
+    if found.low <= 0.5:
+        said.append(
+            f"held-out pairwise accuracy is {found.accuracy:.1%} [{found.low:.1%}, {found.high:.1%}], which is not "
+            "above chance: do not train a policy against it; give it more pairs, a larger model or a higher `--lr`"
+        )
+    if found.pairs < FEW:
+        said.append(
+            f"only {found.pairs} pairs are held out, too few to say how good it is: give more, or raise `--hold-out`"
+        )
+    return said
+
+
 def facts_of(stage: Stage, found: Validation, pairs: Sequence[Pair], longest: int) -> dict[str, Any]:
     """What `reward_model.json` says."""
     rows = json.dumps([pair.to_json() for pair in pairs], sort_keys=True, default=str)
@@ -319,6 +352,7 @@ def report(stage: Stage, found: Validation, trainer: Trainer, trained_on: int) -
         *([f"| margin, tenth / median / ninetieth percentile | {deciles(found)} |"] if found.margins else []),
         f"| raw score, mean and deviation | {found.mean:.3f}, {found.deviation:.3f} |",
         "",
+        *(f"**{doubt[0].upper()}{doubt[1:]}.**\n" for doubt in doubts(found)),
         "The best of several validations is a little lucky: measure on pairs that had no part in this before you rely "
         "on the last digits.",
         "",

@@ -71,7 +71,7 @@ def sample_task(stage: Stage, model: Any, tokenizer: Any, samples: int, temperat
     done = int(exchange.share(str(known))[0])
     if done == count:
         return path
-    with make_scorer(config.scorer, config.sandbox) as scorer:
+    with make_scorer(config.scorer, config.sandbox, config.device) as scorer:
         for (task, _), own in zip(mix, splits, strict=True):
             scorer.check(task.verifier, task.verifier_options, own, task.turns)
         check_prompts(tokenizer, model, problems, config.sampler.max_tokens)

@@ -18,11 +18,13 @@ trainer writes them; `report.md`.
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import json
 import logging
 import math
 import shutil
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import fields
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -39,9 +41,9 @@ from transformers.utils import logging as transformers_logging
 from rlvr.accuracy import Evaluation
 from rlvr.assembly import precision
 from rlvr.config import TrainConfig, flatten
-from rlvr.errors import ConfigError, Diverged, RunStopped, UsageError
+from rlvr.errors import ConfigError, DataError, Diverged, RunStopped, UsageError
 from rlvr.evaluation import evaluate_model
-from rlvr.examples.rows import Report
+from rlvr.examples.rows import Demonstration, Label, Pair, Report
 from rlvr.guards import BEFORE, Alarm, Watch
 from rlvr.interrupt import Interrupt
 from rlvr.learner.adapters import add_adapters, check_adapters, quantization, save_adapters
@@ -53,6 +55,7 @@ from rlvr.stages.config import ResolvedStage, StageConfig
 A = TypeVar("A")
 
 CHECKPOINT = "checkpoint-"  # and how many updates it was written after
+UNBEGUN = {"config.toml", "environment.json", "data.json", "metrics.jsonl", "rollouts.jsonl", "guards.jsonl"}
 SHOWN = {  # metric of a trainer: heading
     "loss": "loss",
     "grad_norm": "gradient",
@@ -75,7 +78,9 @@ class Stage:
         rows: What became of the rows that are learned from.
         result: What goes to `result.json` in the end, by name.
         alarms: What the guards found.
+        known: The rows of metrics that the run had when it was gone on with.
         stop: Why training is to end early; None where it is not.
+        updates: Updates done when training ended; 0 before.
     """
 
     def __init__(self, resolved: ResolvedStage[StageConfig], path: Path, resuming: bool, log: RunLog) -> None:
@@ -88,7 +93,9 @@ class Stage:
         self.rows = Report("nothing")
         self.result: dict[str, Any] = {}
         self.alarms: list[Alarm] = []
+        self.known: list[dict[str, Any]] = []
         self.stop: RunStopped | None = None
+        self.updates = 0
         self.interrupt = Interrupt()
         self.device = choose_device(self.config.device)
 
@@ -98,7 +105,7 @@ class Stage:
 
         A trainer writes `trainer_state.json` last, so that a checkpoint without it was cut off.
         """
-        folders = [*(self.path / "checkpoints").glob(f"{CHECKPOINT}*")] if self.resuming else []
+        folders = (self.path / "checkpoints").glob(f"{CHECKPOINT}*")
         numbered = [folder for folder in folders if folder.name.removeprefix(CHECKPOINT).isdigit()]
         for folder in sorted(numbered, key=updates_of, reverse=True):
             with contextlib.suppress(OSError, ValueError, TypeError):
@@ -156,7 +163,7 @@ class Stage:
             "num_train_epochs": config.epochs,
             "max_steps": config.steps or -1,
             "lr_scheduler_type": config.schedule,
-            "warmup_steps": config.warmup,  # below 1 it is a share
+            "warmup_steps": min(config.warmup, math.nextafter(1, 0)),  # below 1 it is a share, from there on a number
             "weight_decay": config.weight_decay,
             "max_grad_norm": config.grad_clip,
             "adam_beta2": 0.99,
@@ -199,16 +206,20 @@ class Stage:
         """Trains from where the run stands to its end.
 
         Raises:
-            RunStopped: A guard fired, and `guards.action` is `stop`; a checkpoint has been written. Or the loss is not
-                finite.
+            RunStopped: A guard fired, and `guards.action` is `stop`; a checkpoint has been written. Or a loss or a
+                weight is not finite; then none has.
             KeyboardInterrupt: Ctrl-C; a checkpoint has been written.
         """
         trainer.remove_callback(PrinterCallback)  # it writes to stdout
         last = self.last_checkpoint
         with self.interrupt:
             trainer.train(resume_from_checkpoint=str(last) if last else None)
+        self.updates = trainer.state.global_step
+        if self.stop is None and not finite_weights(trainer.model):
+            self.stop = diverged("a weight is not finite", self.updates)
         if self.stop is not None or self.interrupt.noted:
-            self.say(f"stopped; go on with: rlvr {self.resolved.stage} --resume {self.path}")
+            if self.last_checkpoint:
+                self.say(f"stopped; go on with: rlvr {self.resolved.stage} --resume {self.path}")
             raise self.stop or KeyboardInterrupt
 
     # ---------------------------------------------------------------------------------------- what is said
@@ -217,10 +228,27 @@ class Stage:
         """A line for the reader, on stderr."""
         self.console.print(line, highlight=False, markup=False, soft_wrap=True)
 
-    def data(self, report: Report) -> None:
-        """Keeps what became of the rows, in `data.json`, and says it where some were left out."""
+    def data(self, report: Report, rows: Sequence[Demonstration | Pair | Label]) -> None:
+        """Keeps what became of the rows, in `data.json`, and says it where some were left out.
+
+        Args:
+            report: What became of them.
+            rows: Those that can be used.
+
+        Raises:
+            DataError: The run has learned from other rows, which are no longer there.
+        """
         self.rows = report
-        found = report.to_json()
+        report.facts["used"] = len(rows)
+        found = {**report.to_json(), "digest": digest_of(rows)}
+        file = self.path / "data.json"
+        if self.last_checkpoint and file.is_file():
+            known = json.loads(file.read_text(encoding="utf-8")).get("digest")
+            if known not in (None, found["digest"]):
+                raise DataError(
+                    f"the rows of {report.source} are not those that `{self.path}` has learned from",
+                    "a resumed run keeps its data: bring it back as it was, or start a new run",
+                )
         self.result["data"] = {name: value for name, value in found.items() if name != "bad_rows"}
         self.write("data.json", json.dumps(found, indent=2, ensure_ascii=False))
         if report.bad:
@@ -235,16 +263,21 @@ class Stage:
         """Logs a row of metrics after `step` updates, shows it, and lets the guards look at it.
 
         Raises:
-            RunStopped: A guard fired, and `guards.action` is `stop`; or the loss is not finite.
+            RunStopped: A guard fired, and `guards.action` is `stop`; or a loss is not finite.
         """
         row = {"step": step, **row}
+        if self.logged(row):
+            return
         self.log.metrics(row)
         shown = [f"{heading} {row[name]:.4g}" for name, heading in SHOWN.items() if isinstance(row.get(name), float)]
         if shown:
             self.say(f"update {step}  " + "  ".join(shown))
-        if not math.isfinite(loss := row.get("loss", 0.0)):
-            raise Diverged(f"the loss is {loss} at update {step}", "lower `lr`, or look for odd rows in the data")
+        check_losses(row)
         self.fired(self.watch.look(row))
+
+    def logged(self, row: Mapping[str, Any]) -> bool:
+        """Whether the run had such a row of this step before it was gone on with."""
+        return any(known["step"] == row["step"] and known.keys() >= row.keys() for known in self.known)
 
     def fired(self, alarms: list[Alarm], stop: bool = True) -> None:
         """Says what guards found.
@@ -297,22 +330,36 @@ class Stage:
         tasks = self.tasks()
         if not tasks:
             return None
-        found = Run(self.path).before if when == "before" else None
-        if found is None:
+        if known := Run(self.path).before if when == "before" else None:
+            found = known
+        else:
             model.eval()
             found = evaluate_model(self.task_config(tasks[0], tasks[1:]), model, tokenizer)
             self.log.result(**{when: found})
         for name, own in {named(tasks[0]): found, **found.also}.items():
             self.say(f"held-out accuracy {when} {name}: {own}")
+        row = self.measured(found, BEFORE if when == "before" else self.updates)
+        if not known and not self.logged(row):  # else the guards have seen it
+            if when == "after":
+                self.log.metrics(row)
+            self.fired(self.watch.look(row), stop=False)
+        return found
+
+    def measured(self, found: Evaluation, step: int) -> dict[str, Any]:
+        """An evaluation as a row of metrics."""
         metrics = found.metrics()
         if not self.config.task:  # all of it is of other tasks than what is learned
-            first = named(tasks[0])
+            first = named(self.tasks()[0])
             metrics = {name if "/" in name else f"{first}/{name}": value for name, value in metrics.items()}
-        row = {"step": BEFORE if when == "before" else max(self.watch.step, 0), **metrics}
-        if when == "after":
-            self.log.metrics(row)
-        self.fired(self.watch.look(row), stop=False)
-        return found
+        return {"step": step, **metrics}
+
+    def recall(self) -> None:
+        """Takes up what the run has measured, and what guards found, where it is gone on with."""
+        run = Run(self.path)
+        self.known = run.metrics()
+        self.alarms = [Alarm(**row) for row in run.alarms()]
+        before = [self.measured(run.before, BEFORE)] if run.before and self.tasks() else []
+        self.watch.recall([*before, *self.known])
 
     def task_config(self, task: str, also: Iterable[str] = ()) -> TrainConfig:
         """The settings under which `rlvr eval` would measure this stage's model on a task, and on others besides."""
@@ -327,7 +374,12 @@ class Stage:
         """Writes `result.json` and `final/`, and deletes the checkpoints; `beside` adds files to `final/`.
 
         A run that has `final/` is finished.
+
+        Raises:
+            Diverged: The last validation found a loss that is not finite.
         """
+        if isinstance(self.stop, Diverged):
+            raise self.stop
 
         def save(folder: Path) -> None:
             save_policy(model, tokenizer, folder)
@@ -345,35 +397,72 @@ class Stage:
 
 
 class Callback(TrainerCallback):
-    """Hands what a trainer logs to the stage, and ends training at the next update where the stage is to stop."""
+    """Hands what a trainer logs to the stage, and ends training at the next update where the stage is to stop.
+
+    Weights that have diverged are no checkpoint to go on from, so none is written of them. All processes have the same
+    weights and the same losses.
+    """
 
     def __init__(self, stage: Stage) -> None:
         self.stage = stage
 
     def on_log(self, args: Any, state: Any, control: Any, logs: dict[str, Any] | None = None, **kwargs: Any) -> None:
-        if not logs or "train_runtime" in logs or not state.is_world_process_zero:
+        if not logs or "train_runtime" in logs:
             return
         row = {renamed(name): value for name, value in logs.items() if name not in ("epoch", "total_flos")}
         try:
-            self.stage.metrics(state.global_step, row)
+            if state.is_world_process_zero:
+                self.stage.metrics(state.global_step, row)
+            check_losses({"step": state.global_step, **row})
         except RunStopped as stop:
-            self.stage.stop = stop
+            self.note(stop)
+        self.skip_save(control)
 
-    def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+    def on_evaluate(
+        self, args: Any, state: Any, control: Any, metrics: dict[str, float] | None = None, **kwargs: Any
+    ) -> None:
+        try:
+            check_losses({"step": state.global_step, "validation/loss": (metrics or {}).get("eval_loss", 0.0)})
+        except Diverged as stop:
+            self.note(stop)
+        self.skip_save(control)
+
+    def on_step_end(self, args: Any, state: Any, control: Any, model: Any = None, **kwargs: Any) -> None:
         stage = self.stage
-        wanted = 0
-        if stage.stop is not None or stage.interrupt.noted:
-            wanted = 1 if isinstance(stage.stop, Diverged) else 2  # 2 where the weights are worth a checkpoint
-        agreed = highest(wanted, stage.device)
-        if agreed:
+        control.should_log |= state.global_step >= state.max_steps
+        saving = control.should_save or stage.stop is not None or stage.interrupt.noted
+        if saving and not isinstance(stage.stop, Diverged) and not finite_weights(model):
+            stage.stop = diverged("a weight is not finite", state.global_step)
+        wanted = 2 if isinstance(stage.stop, Diverged) else int(stage.stop is not None or stage.interrupt.noted)
+        if agreed := highest(wanted, stage.device):
             control.should_training_stop = True
-            control.should_save = agreed == 2
+            control.should_save = agreed == 1
             if stage.stop is None:  # nor in another process, perhaps
                 stage.interrupt.noted = True
+
+    def note(self, stop: RunStopped) -> None:
+        """Keeps why training is to stop; that it diverged counts for more than a guard."""
+        if not isinstance(self.stage.stop, Diverged):
+            self.stage.stop = stop
+
+    def skip_save(self, control: Any) -> None:
+        """Ends training at once, without a checkpoint, where it has diverged."""
+        if isinstance(self.stage.stop, Diverged):
+            control.should_training_stop, control.should_save = True, False
 
 
 class Encoded:
     """Put in front of one of TRL's trainers: rows are token ids already, and nothing is sent or written besides."""
+
+    state: Any
+    control: Any
+
+    def _run_epoch(self, *args: Any, **kwargs: Any) -> None:
+        """transformers would do one more update where it goes on from the checkpoint of the last."""
+        if self.state.global_step < self.state.max_steps:
+            super()._run_epoch(*args, **kwargs)  # type: ignore[misc]
+        else:
+            self.control.should_training_stop = True
 
     def _prepare_dataset(self, dataset: Any, *_: Any) -> Any:
         return dataset
@@ -394,7 +483,8 @@ def open_stage(resolved: ResolvedStage[StageConfig], resume: str | Path | None =
         resume: The directory to go on with.
 
     Raises:
-        ConfigError: The directory is there already and not empty, or the device cannot be trained on.
+        ConfigError: The directory is there already and has more in it than a run that failed on its rows leaves, or the
+            device cannot be trained on.
         UsageError: What is to be gone on with is finished.
     """
     config = resolved.config
@@ -406,18 +496,58 @@ def open_stage(resolved: ResolvedStage[StageConfig], resume: str | Path | None =
             f"`CUDA_VISIBLE_DEVICES={device.index}` shows it that one only",
         )
     if resume and (Path(resume) / "final").is_dir():
-        raise UsageError(f"the run `{resume}` is finished", "start a new one; its `final/` can be the `--model`")
+        flag = "--reward.model` of `rlvr train" if resolved.stage == "reward" else "--model"
+        raise UsageError(f"the run `{resume}` is finished", f"start a new one; its `final/` can be the `{flag}`")
     name = named(config.task) if config.task else Path(config.data.removeprefix("hub:")).stem
     state = PartialState(cpu=device.type == "cpu")
     path = Path(shared(str(resume or config.out or new_path(f"{resolved.stage}-{name}"))))
-    with RunLog(path, resuming=resume is not None, writes=state.is_main_process) as log:
+    known = resume is not None or never_began(path)
+    with RunLog(path, resuming=known, writes=state.is_main_process) as log:
         stage = Stage(resolved, path, resume is not None, log)
         last = stage.last_checkpoint
         facts = {"stage": resolved.stage, "device": str(stage.device), "processes": state.num_processes}
         log.begin(resolved.toml(), updates_of(last) + 1 if last else 0, **facts)
         state.wait_for_everyone()  # the others read what the first has written
-        stage.watch.recall(Run(path).metrics())
+        stage.recall()
         yield stage
+
+
+def never_began(path: Path) -> bool:
+    """Whether a directory is that of a stage that ended at its rows or its model: it has measured, sampled and learned
+    nothing."""
+    found = [*path.iterdir()] if (path / "environment.json").is_file() else []
+    logs = [file for file in found if file.suffix == ".jsonl"]
+    return bool(found) and {file.name for file in found} <= UNBEGUN and not any(file.stat().st_size for file in logs)
+
+
+def digest_of(rows: Sequence[Demonstration | Pair | Label]) -> str:
+    """What rows are known by, whatever place or column beside they have: a SHA-256, in hexadecimal."""
+    found = hashlib.sha256()
+    for row in rows:
+        values = [getattr(row, own.name) for own in fields(row) if own.name not in ("where", "extra")]
+        found.update(json.dumps(values, sort_keys=True, default=dict).encode() + b"\n")
+    return found.hexdigest()
+
+
+def check_losses(row: Mapping[str, Any]) -> None:
+    """Looks at the losses in a row of metrics.
+
+    Raises:
+        Diverged: One of them is not finite.
+    """
+    for name, said in (("loss", "the loss"), ("validation/loss", "the held-out loss")):
+        if not math.isfinite(loss := row.get(name, 0.0)):
+            raise diverged(f"{said} is {loss}", row["step"])
+
+
+def diverged(what: str, step: int) -> Diverged:
+    """The error of a run that diverged."""
+    return Diverged(f"{what} at update {step}", "lower `lr`, or look for odd rows in the data")
+
+
+def finite_weights(model: Any) -> bool:
+    """Whether all weights that are trained are finite."""
+    return all(bool(weight.isfinite().all()) for weight in model.parameters() if weight.requires_grad)
 
 
 def quiet() -> None:

@@ -55,6 +55,9 @@ REMEMBERED = 20_000
 
 PR_SET_PDEATHSIG = 1
 
+LOST: Any = getattr(torch, "AcceleratorError", ())
+"""What torch raises when a process can no longer use its GPU; nothing before torch 2.8."""
+
 Ids = tuple[int, ...]
 
 
@@ -199,9 +202,23 @@ class Server:
             with contextlib.suppress(queue.Empty):
                 while True:
                     taken.append(self.waiting.get_nowait())
-            for (link, _), answer in zip(taken, self.model.answers([request for _, request in taken]), strict=True):
+            for (link, _), answer in zip(taken, self._answers([request for _, request in taken]), strict=True):
                 with contextlib.suppress(OSError):  # it has hung up, or does not read
                     link.sendall(json.dumps(answer).encode() + b"\n")
+
+    def _answers(self, requests: Sequence[Any]) -> list[dict[str, Any]]:
+        """The model's answers. Where they cannot be had together, such as for want of memory, each is asked for by
+        itself, and the request that fails has an error; a GPU that is lost to the process ends it instead."""
+        try:
+            return self.model.answers(requests)
+        except LOST:
+            raise
+        except Exception as error:
+            traceback.print_exc()
+            failed = {"error": f"it cannot be scored: {type(error).__name__}: {error}"[:500]}
+        if torch.cuda.is_available():  # what the failed pass held is let go of by now
+            torch.cuda.empty_cache()
+        return [failed] if len(requests) == 1 else [self._answers([request])[0] for request in requests]
 
     def _accept(self) -> None:
         while True:

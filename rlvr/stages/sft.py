@@ -22,7 +22,7 @@ from rlvr.assembly import to_train_on
 from rlvr.config import flatten
 from rlvr.errors import ConfigError
 from rlvr.examples.checks import drop_too_long, hold_out
-from rlvr.examples.reading import read_demonstrations
+from rlvr.examples.reading import Unusable, read_demonstrations
 from rlvr.examples.rows import Bad, Demonstration, Report
 from rlvr.examples.runs import demonstrations_of_run
 from rlvr.mixture import Stream, load_mix
@@ -58,12 +58,13 @@ def sft(resolved: ResolvedStage[Any] | None = None, *, resume: str | Path | None
     """
     resolved = resolved or resolve_stage("sft", flatten(settings), resume=resume)
     config = cast(SftConfig, resolved.config)
-    check(config)
+    given = read(config) if config.data else None  # before anything is written or loaded
     with open_stage(resolved, resume) as stage:
         model, tokenizer = stage.load()
         if config.packing:
             check_packing(model)
-        train, held = split(stage, tokenizer, room(model, config.max_length), find(stage, model, tokenizer))
+        found = given or make(stage, model, tokenizer)
+        train, held = split(stage, tokenizer, room(model, config.max_length), found)
         stage.measure("before", model, tokenizer)
         trainer = make_trainer(stage, model, tokenizer, train, held)
         stage.train(trainer)
@@ -71,19 +72,6 @@ def sft(resolved: ResolvedStage[Any] | None = None, *, resume: str | Path | None
         facts = {"updates": trainer.state.global_step, "train_rows": len(train), "validation_rows": len(held)}
         stage.report({"Training": report(trainer, facts)})
         return stage.finish(model, tokenizer, **facts)
-
-
-def check(config: SftConfig) -> None:
-    """Refuses settings that say two things at once.
-
-    Raises:
-        ConfigError: Both `data` and `samples` say what to learn from.
-    """
-    if config.data and config.samples:
-        raise ConfigError(
-            f"`samples` is {config.samples}, but `data` says what to learn from",
-            "leave one of them out: `samples` are of the task's own prompts",
-        )
 
 
 def check_packing(model: Any) -> None:
@@ -106,18 +94,25 @@ def check_packing(model: Any) -> None:
 # Rows
 
 
-def find(stage: Stage, model: Any, tokenizer: Any) -> tuple[list[Demonstration], Report]:
-    """The stage's demonstrations, the first `limit` of them, and what became of the others.
+def make(stage: Stage, model: Any, tokenizer: Any) -> tuple[list[Demonstration], Report]:
+    """Demonstrations of the stage's task: the model's own completions that passed, or gold answers.
 
     Raises:
-        RlvrError: As `read_demonstrations`, `sample_task` and `gold_answers`.
+        RlvrError: As `sample_task` and `gold_answers`.
     """
     config = cast(SftConfig, stage.config)
     if config.samples:
         sample_task(stage, model, tokenizer, config.samples, config.temperature)
         return demonstrations_of_run(stage.path, config.per_prompt)
-    if not config.data:
-        return gold_answers(config.task, tokenizer, config.limit, config.seed)
+    return gold_answers(config.task, tokenizer, config.limit, config.seed)
+
+
+def read(config: SftConfig) -> tuple[list[Demonstration], Report]:
+    """The demonstrations of `data`, the first `limit` of them, and what became of the others.
+
+    Raises:
+        RlvrError: As `read_demonstrations`.
+    """
     if (Path(config.data) / "rollouts.jsonl").is_file():
         rows, known = demonstrations_of_run(config.data, config.per_prompt)
     else:
@@ -186,6 +181,8 @@ def split(
     for row in rows:
         try:
             encoded[id(row)] = encode(tokenizer, row.prompt, row.completion, row.where, row.tools)
+        except Unusable as error:
+            known.bad.append(error.bad)
         except ConfigError as error:
             refused = refused or error
             known.bad.append(Bad("refused-by-template", row.where, error.message))
@@ -194,7 +191,7 @@ def split(
     fitting = [row for row in rows if id(row) in encoded]
     lengths = [sum(map(len, encoded[id(row)])) for row in fitting]
     fitting = drop_too_long(fitting, lengths, longest, known)
-    stage.data(known)
+    stage.data(known, fitting)
     known.refuse(fitting, config.bad_rows)
     train, held = hold_out(fitting, config.hold_out, config.seed)
     return [encoded[id(row)] for row in train], [encoded[id(row)] for row in held]

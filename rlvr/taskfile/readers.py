@@ -174,6 +174,7 @@ def csv_items(path: Path, text: str) -> Iterator[Item]:
     Raises:
         DataError: The header is none, or quoting is broken, so that no row behind it can be found.
     """
+    csv.field_size_limit(max(csv.field_size_limit(), len(text)))  # the text is in memory whatever its fields are
     reader = csv.reader(io.StringIO(text.rstrip("\r\n"), newline=""), strict=True)
     header: list[str] | None = None
     start = 1

@@ -279,6 +279,7 @@ def test_a_policys_own_completions_make_it_better(tmp_path: Path) -> None:
         (["--beta", "-1"], "`--beta` is `-1`, but must be at least 0"),
         (["--method", "grpo"], "`--method` is `grpo`"),
         (["--method", "kto", "--micro-batch-size", "1"], "`kto` needs two rows or more in a micro-batch"),
+        (["--method", "kto", "--batch-size", "7", "--micro-batch-size", "4"], "7 divides into micro-batches of 1 row"),
         (["--lora.rank", "4", "--lora.targets", "q_prog"], "`--lora.targets` has `q_prog`"),
         (["--lora.rank", "4", "--lora.targets", "lm_head"], "`--lora.targets` puts an adapter on the output layer"),
         (["--max-length", "10"], "too-long"),

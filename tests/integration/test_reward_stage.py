@@ -13,9 +13,11 @@ from typing import Any
 import pytest
 
 from rlvr import DataError
+from rlvr.errors import UsageError
 from rlvr.modelserver import read_facts
 from rlvr.runlog import Run
 from rlvr.stages.calibration import validation
+from rlvr.stages.config import resolve_stage
 
 sys.path.insert(0, str(Path(__file__).parent))
 import preference_task as task
@@ -164,6 +166,17 @@ def test_a_run_goes_on_from_its_last_checkpoint(tmp_path: Path, policy: Path, pa
             reward_model(tmp_path / "run", pairs, policy, **given)
     resumed = train_reward_model(resume=tmp_path / "run")
     assert series(resumed, "validation/loss") == pytest.approx(series(whole, "validation/loss"), rel=1e-3)
+
+
+def test_a_finished_run_says_what_its_model_is_good_for(tmp_path: Path) -> None:
+    """A reward model is no policy to start from."""
+    from rlvr.stages.run import open_stage
+
+    (tmp_path / "final").mkdir()
+    resolved = resolve_stage("reward", {"task": "math", "model": "starter", "device": "cpu"})
+    with pytest.raises(UsageError, match="is finished") as caught, open_stage(resolved, tmp_path):
+        pass
+    assert "`--reward.model` of `rlvr train`" in caught.value.hint
 
 
 @pytest.mark.parametrize(

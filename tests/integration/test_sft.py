@@ -4,26 +4,29 @@ from __future__ import annotations
 
 import contextlib
 import json
+import math
 from collections.abc import Iterator
 from importlib import metadata
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, cast
 
 import pytest
 import torch
 from datasets import Dataset
 from safetensors.torch import load_file
 from torch import Tensor
+from transformers import TrainingArguments
 
 from rlvr import evaluate, train
 from rlvr.cli import main
+from rlvr.cli.evaluate import refuse_run
 from rlvr.errors import ConfigError, DataError, Diverged, RunStopped, UsageError
-from rlvr.guards import Alarm
+from rlvr.guards import BEFORE, Alarm, Watch
 from rlvr.runlog import Run
-from rlvr.stages.config import resolve_stage
+from rlvr.stages.config import SftConfig, resolve_stage
 from rlvr.stages.run import Callback, open_stage
-from rlvr.stages.sft import check_packing, dataset, find, make_trainer, sft, split
+from rlvr.stages.sft import check_packing, dataset, make_trainer, read, sft, split
 
 WORDS = ("one", "two", "add", "from", "find", "solve", "what", "multiply", "by", "take", "away", "compute")
 FAST: dict[str, Any] = {"model": "starter", "lr": 3e-3, "batch_size": 32, "micro_batch_size": 32, "eval": {"limit": 40}}
@@ -130,7 +133,7 @@ def staged(rows: str, tmp_path: Path) -> Iterator[Any]:
             resolved = resolve_stage("sft", {**own, "out": str(tmp_path / f"run{len(settings)}")})
             stage = stack.enter_context(open_stage(resolved))
             model, tokenizer = stage.load()
-            train_rows, _ = split(stage, tokenizer, 256, find(stage, model, tokenizer))
+            train_rows, _ = split(stage, tokenizer, 256, read(cast(SftConfig, resolved.config)))
             return train_rows, make_trainer(stage, model, tokenizer, train_rows, [])
 
         yield make
@@ -264,6 +267,10 @@ class Killed(BaseException):
     """Stands for SIGKILL: nothing catches it on its way out."""
 
 
+def killed(_: Any) -> None:
+    raise Killed
+
+
 @pytest.fixture(scope="module")
 def unbroken(rows: str, tmp_path_factory: pytest.TempPathFactory) -> Run:
     return sft(**SHORT, data=rows, save_every=2, out=str(tmp_path_factory.mktemp("unbroken") / "run"))
@@ -287,11 +294,8 @@ def test_a_killed_run_goes_on_exactly(
     """Killed after update 5 with checkpoints after 2 and 4, of which the newer is damaged: the weights in the end are
     those of the unbroken run, to the last bit, and no row of metrics is there twice."""
 
-    def kill(stage: Any) -> None:
-        raise Killed
-
     with monkeypatch.context() as patch:
-        at_update(5, kill, patch)
+        at_update(5, killed, patch)
         with pytest.raises(Killed):
             sft(**SHORT, data=rows, save_every=2, out=str(tmp_path / "run"))
     (tmp_path / "run" / "checkpoints" / "checkpoint-4" / "trainer_state.json").write_text("{")
@@ -332,10 +336,172 @@ def test_a_guard_that_is_to_stop_a_stage_leaves_a_checkpoint(
     assert json.loads((run.path / "guards.jsonl").read_text())["guard"] == "kl-spike"
 
 
-def test_a_loss_that_is_not_finite_ends_training(rows: str, tmp_path: Path) -> None:
-    with pytest.raises(Diverged, match="the loss is nan"):
-        sft(**{**SHORT, "lr": 1e30, "grad_clip": 0.0, "steps": 30}, data=rows, out=str(tmp_path / "run"))
+@pytest.mark.parametrize(
+    ("save_every", "said"), [(0, "the loss is nan at update 6"), (3, "a weight is not finite at update 3")]
+)
+def test_a_run_that_diverges_fails_and_leaves_no_checkpoint(
+    rows: str, save_every: int, said: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Also between two rows of metrics, and in the last update. What cannot be gone on from is not advised."""
+    with pytest.raises(Diverged, match=said):
+        sft(
+            **{**SHORT, "lr": 1e30, "grad_clip": 0.0, "eval_every": 50},
+            data=rows,
+            save_every=save_every,
+            out=str(tmp_path / "run"),
+        )
     assert not list((tmp_path / "run").glob("checkpoints/*"))
+    assert not (tmp_path / "run" / "final").exists()
+    assert "--resume" not in capsys.readouterr().err
+
+
+def test_a_loss_that_is_not_finite_ends_training_before_a_checkpoint(
+    rows: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The held-out loss, and that of training in an update whose weights are to be saved; older checkpoints stay."""
+    for name, update in (("eval_loss", 3), ("loss", 4)):
+        on_log = Callback.on_log
+
+        def patched(self: Any, args: Any, state: Any, control: Any, logs: Any = None, **kwargs: Any) -> None:
+            if state.global_step == update and name in logs:  # noqa: B023
+                logs[name] = math.nan  # noqa: B023
+            on_log(self, args, state, control, logs, **kwargs)  # noqa: B023
+
+        out = tmp_path / name
+        with monkeypatch.context() as patch:
+            patch.setattr(Callback, "on_log", patched)
+            patch.setattr(Callback, "on_step_end", logging_always(Callback.on_step_end))
+            with pytest.raises(Diverged, match=f"is nan at update {update}"):
+                sft(**SHORT, data=rows, save_every=1, out=str(out))
+        kept = sorted(path.name for path in (out / "checkpoints").iterdir())
+        assert kept == [f"checkpoint-{number}" for number in (update - 2, update - 1)]
+
+
+def logging_always(on_step_end: Any) -> Any:
+    def patched(self: Any, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        on_step_end(self, args, state, control, **kwargs)
+        control.should_log = True
+
+    return patched
+
+
+def test_the_last_update_is_logged(unbroken: Run) -> None:
+    assert [row["step"] for row in unbroken.metrics() if "loss" in row] == [1, 6]
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        {"hold_out": 0.2},
+        {"limit": 40},
+        {"max_length": 512},
+        {"per_prompt": 1},
+        {"packing": True},
+        {"batch_size": 4},
+        {"lr": 1e-5},
+        {"lora": {"rank": 4}},
+    ],
+)
+def test_a_resumed_run_keeps_what_divides_its_rows_and_its_optimizer(changed: dict[str, Any], stopped: Run) -> None:
+    with pytest.raises(ConfigError, match="a resumed run keeps its `") as refusal:
+        sft(resume=stopped.path, **changed)
+    assert next(iter(changed)) in refusal.value.message
+
+
+@pytest.fixture(scope="module")
+def stopped(rows: str, tmp_path_factory: pytest.TempPathFactory) -> Run:
+    """A run on a file of its own that was killed after its first checkpoint."""
+    folder = tmp_path_factory.mktemp("stopped")
+    (folder / "own.jsonl").write_bytes(Path(rows).read_bytes())
+    with pytest.MonkeyPatch.context() as patch:
+        at_update(3, killed, patch)
+        with pytest.raises(Killed):
+            sft(**SHORT, data=str(folder / "own.jsonl"), save_every=2, out=str(folder / "run"))
+    return Run(folder / "run")
+
+
+def test_rows_that_changed_meanwhile_are_noticed(stopped: Run, rows: str) -> None:
+    """Else what was trained on could be held out now."""
+    file = stopped.path.parent / "own.jsonl"
+    file.write_text("".join(reversed(Path(rows).read_text().splitlines(keepends=True))))
+    data = (stopped.path / "data.json").read_bytes()
+    with pytest.raises(DataError, match=r"own\.jsonl` are not those that `"):
+        sft(resume=stopped.path)
+    assert (stopped.path / "data.json").read_bytes() == data
+    file.write_bytes(Path(rows).read_bytes())
+    sft(resume=stopped.path)
+
+
+def test_guards_remember_what_was_before_a_resumed_run(
+    learned: Run,
+    rows: str,
+    task: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Killed after the last evaluation: it stands once in the metrics, the guards have seen the rows in their order, an
+    alarm from before is in the report, and no update is done that is one too many."""
+    looked: list[int] = []
+    look = Watch.look
+
+    def noted(self: Watch, row: Any) -> list[Alarm]:
+        looked.append(row["step"])
+        return look(self, row)
+
+    monkeypatch.setattr(Watch, "look", noted)
+    settings = {**SHORT, "data": rows, "task": task, "model": str(learned.model), "lr": 0.03, "save_every": 3}
+    settings |= {"eval": {"limit": 40, "also": ["math"]}, "steps": 6}
+    with monkeypatch.context() as patch:
+        patch.setattr("rlvr.stages.sft.report", lambda *_: killed(None))
+        with pytest.raises(Killed):
+            sft(**settings, out=str(tmp_path / "run"))
+    assert looked == [BEFORE, 1, 3, 6, 6, 6]
+    alarm = Alarm("alignment-tax", 6, "lost", "mix", 2.0, 1.0)
+    (tmp_path / "run" / "guards.jsonl").write_text(json.dumps(alarm.to_json()) + "\n")
+    looked.clear()
+    run = sft(resume=tmp_path / "run")
+    assert looked == [BEFORE, 1, 3, 6, 6, 6]
+    assert [row["step"] for row in run.metrics() if "accuracy" in row] == [6]
+    assert run.facts()["updates"] == 6
+    assert "`alignment-tax` at update 6: lost" in (run.path / "report.md").read_text()
+
+
+def test_warmup_is_a_share_up_to_all_updates(rows: str, tmp_path: Path) -> None:
+    for share, updates in ((1.0, 8), (0.25, 2), (0.0, 0)):
+        settings = {"model": "starter", "data": rows, "warmup": share, "out": str(tmp_path / str(share))}
+        with open_stage(resolve_stage("sft", settings)) as stage:
+            assert stage.training(TrainingArguments).get_warmup_steps(8) == updates
+
+
+def test_a_run_that_failed_on_its_rows_does_not_block_its_folder(rows: str, tmp_path: Path) -> None:
+    """As the hint says, the same command with `--bad-rows skip` works; a folder with anything else in it is kept."""
+    file = tmp_path / "bad.jsonl"
+    file.write_bytes(Path(rows).read_bytes() + b'{"prompt": 1}\n')
+    settings = {**SHORT, "data": str(file), "steps": 1, "limit": 0, "out": str(tmp_path / "run")}
+    with pytest.raises(DataError, match="there is no data file"):
+        sft(**{**settings, "data": str(tmp_path / "none.jsonl")})
+    with pytest.raises(DataError, match="1 of 61 rows"):
+        sft(**settings)
+    (tmp_path / "run" / "notes").write_text("mine")
+    with pytest.raises(ConfigError, match="is there already and not empty"):
+        sft(**settings, bad_rows="skip")
+    (tmp_path / "run" / "notes").unlink()
+    run = sft(**settings, bad_rows="skip")
+    assert run.facts()["updates"] == 1
+    with pytest.raises(ConfigError, match="is there already and not empty"):
+        sft(**settings, bad_rows="skip")
+
+
+def test_the_directory_of_a_stage_as_a_model_names_its_own_command(stopped_early: Path) -> None:
+    with pytest.raises(UsageError) as refusal:
+        refuse_run(str(stopped_early))
+    assert "`rlvr sft --resume" in refusal.value.hint
+
+
+@pytest.fixture
+def stopped_early(rows: str, tmp_path: Path) -> Path:
+    with open_stage(resolve_stage("sft", {"model": "starter", "data": rows, "out": str(tmp_path / "run")})) as stage:
+        return stage.path
 
 
 def test_an_update_divides_into_equal_parts(rows: str, tmp_path: Path) -> None:
@@ -353,13 +519,10 @@ def test_adapters_are_trained_and_the_weights_below_are_not(
 ) -> None:
     """Killed and gone on with, too; `final/` is merged, and the adapters lie beside."""
 
-    def kill(stage: Any) -> None:
-        raise Killed
-
     settings = {**SHORT, "model": str(learned.model), "data": rows, "save_every": 2, "lora": {"rank": 4}}
     whole = sft(**settings, out=str(tmp_path / "whole"))
     with monkeypatch.context() as patch:
-        at_update(5, kill, patch)
+        at_update(5, killed, patch)
         with pytest.raises(Killed):
             sft(**settings, out=str(tmp_path / "killed"))
     again = sft(resume=tmp_path / "killed")

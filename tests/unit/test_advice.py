@@ -234,6 +234,34 @@ def test_every_command_parses(
             assert main([*command, "--dry-run"]) == 0, capsys.readouterr().err
 
 
+@pytest.mark.parametrize("key", ["gold", "pairs", "labels", "reward-model"])
+@pytest.mark.parametrize("gpus", [1, 3, 5, 7, 8, 12, 48])
+def test_rows_of_an_update_divide_among_the_gpus(key: str, gpus: int) -> None:
+    """And for KTO each process can take them by two."""
+    step = advise(replace(situation("prompts"), hardware=Hardware(gpus, 80, 64, 900), **WAYS[key])).steps[0]
+    given = dict(zip(step.command, step.command[1:], strict=False))
+    rows = int(given.get("--batch-size", 32))
+    assert rows >= 32
+    assert rows % (gpus * (2 if key == "labels" else 1)) == 0
+    assert ("--batch-size" in given) == bool(32 % (gpus * (2 if key == "labels" else 1)))
+
+
+def test_kto_keeps_two_rows_where_memory_is_short() -> None:
+    """It sets each row beside another; the memory told is that of two rows of one completion each."""
+    own = situation("labels", params=7e9, hardware=Hardware(1, 16, 16, 64))
+    (step,) = advise(own).steps
+    assert step.command[step.command.index("--micro-batch-size") + 1] == "2"
+    assert any(part.name == f"activations of {2 * own.context:,} tokens" for part in step.memory)
+
+
+def test_without_a_gpu_it_says_that_sampling_is_slow() -> None:
+    (step,) = advise(situation("prompts gold", "exact", hardware=Hardware(0, 0, 2, 24))).steps
+    assert step.fits
+    assert "without a GPU this is slow: a step writes 256 completions" in step.note
+    assert not advise(situation("prompts", "exact", params=1e6, hardware=LAPTOP)).steps[0].note
+    assert not advise(situation("prompts", "exact")).steps[0].note
+
+
 WAYS: dict[str, dict[str, Any]] = {
     "verify": {"checker": "exact"},
     "form-then-verify": {"checker": "exact", "data": ("gold",), "solves": "none"},
@@ -284,6 +312,11 @@ def test_it_exits_with_1_where_nothing_fits_or_helps(capsys: pytest.CaptureFixtu
         (["--data", "none,gold", "--checker", "none", "--params", "1B"], "does not go with other data"),
         (["--data", "gold", "--checker", "none", "--params", "big"], "`big` is no number of parameters"),
         (["--data", "gold", "--checker", "none", "--model", "my-model"], "the size of `my-model` is not known"),
+        (["--data", "gold", "--checker", "none", "--model", "x-0B"], "the size of `x-0B` is not known"),
+        (
+            ["--data", "gold", "--checker", "none", "--params", "1B", "--gpus", "1", "--gpu-memory", "nan"],
+            "`--gpu-memory` is `nan`",
+        ),
     ],
 )
 def test_mistakes_are_two_lines(flags: list[str], said: str) -> None:
@@ -321,6 +354,11 @@ def test_the_shape_of_a_folder_is_read_from_its_config(tmp_path: Path) -> None:
     (tmp_path / "config.json").write_text('{"hidden_size": "wide"}')
     with pytest.raises(ConfigError, match="is not understood"):
         read_model(str(tmp_path))
+    (tmp_path / "config.json").write_text(
+        '{"hidden_size": 0, "intermediate_size": 8, "num_hidden_layers": 1, "num_attention_heads": 1, "vocab_size": 8}'
+    )
+    with pytest.raises(ConfigError, match="a size below 1"):
+        read_model(str(tmp_path))
     assert read_model("somebody/something") is None
     found = read_model("somebody/else-7B-chat")
     assert found is not None
@@ -333,4 +371,6 @@ def test_sizes_are_read() -> None:
     assert model_of(8e9) == "Qwen/Qwen2.5-7B-Instruct"
     with pytest.raises(UsageError):
         read_params("0B")
+    with pytest.raises(UsageError):
+        read_params("9" * 400)
     assert Hardware(1, 24, 1, 1).room < 24 * GIB

@@ -22,6 +22,7 @@ from rlvr.examples.audit import (
     graded,
     label_noise,
     length_bias,
+    page,
     read_key,
 )
 from rlvr.examples.rows import Pair
@@ -213,6 +214,33 @@ def test_the_form_is_blind_and_cannot_be_broken_by_a_text() -> None:
     assert ("chosen " in a) is (one.chosen == "A")
     assert [s.pair.where for s in drawn(rows, 30, 0)] == [s.pair.where for s in shown]
     assert [s.pair.where for s in drawn(rows, 30, 1)] != [s.pair.where for s in shown]
+
+
+def test_the_form_cannot_be_broken_by_a_role() -> None:
+    rows = [
+        Pair(({"role": role, "content": "?"},), "a", "b", role)
+        for role in ("user:\n\n### A\n\nforged", "#" * 9, "user")
+    ]
+    text = form(drawn(rows, 3, 0))
+    assert text.count("### A") == 3
+    headings = [line for line in text.splitlines() if line.endswith(":")]
+    assert sorted(headings) == ["?:", "user A forged:", "user:"]
+
+
+@pytest.mark.parametrize("vote", [["chosen"], {"a": 1}, 1, "better"])
+def test_a_vote_that_is_none_is_suspect_and_does_not_count(tmp_path: Path, vote: Any) -> None:
+    votes = [{"ann": vote, "bob": "chosen", "cy": None}, {"ann": None, "bob": "chosen"}]
+    rows = [{**row, "votes": given} for row, given in zip(clean(2), votes, strict=True)]
+    audit = audit_pairs(str(write(tmp_path / "pairs.jsonl", *rows)))
+    assert {kind: len(places) for kind, places in audit.kinds.items()} == {"wrong-type": 1}
+    assert audit.annotators is not None
+    assert audit.annotators["annotators"] == 1
+
+
+def test_a_name_of_an_annotator_stays_in_its_cell(tmp_path: Path) -> None:
+    given = {"x | y\n\n## forged": "chosen", "z": "chosen"}
+    audit = audit_pairs(str(write(tmp_path / "pairs.jsonl", *({**row, "votes": given} for row in clean(2)))))
+    assert "| x \\| y ## forged and z |" in page(audit)
 
 
 def test_a_persons_answers_are_held_against_the_labels(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -7,6 +7,7 @@ import json
 import sys
 from collections.abc import Iterable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -18,6 +19,9 @@ from rlvr.examples.rows import Bad, Demonstration, Label, Pair, Report
 from rlvr.examples.runs import demonstrations_of_run, labels_of_run, pairs_of_run
 
 PAIR = {"prompt": "What is 1 + 1?", "chosen": "2", "rejected": "3"}
+
+
+SYSTEM = {"role": "system", "content": "Be brief."}
 
 
 def user(text: str) -> dict[str, str]:
@@ -115,6 +119,14 @@ def test_labels_and_pairs_are_read_as_each_other(tmp_path: Path) -> None:
     assert report.facts["labels_without_partner"] == 1
 
 
+def test_labels_that_make_no_pair_are_not_said_to_be_no_rows(tmp_path: Path) -> None:
+    rows = [{"prompt": f"q{n}", "completion": "a", "label": True} for n in range(3)]
+    pairs, report = read_pairs(jsonl(tmp_path / "l.jsonl", rows))
+    with pytest.raises(DataError, match=r"3 labels of .* make no pair: no prompt has a good and a bad one") as caught:
+        report.refuse(pairs, "refuse")
+    assert "--method kto" in caught.value.hint
+
+
 def test_every_kind_of_file_gives_the_same_pairs(tmp_path: Path) -> None:
     import pyarrow
     import pyarrow.parquet
@@ -180,6 +192,12 @@ def test_the_hub_needs_an_extra(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "datasets", None)
     with pytest.raises(MissingDependencyError, match="`data`"):
         read_pairs("hub:trl-lib/tldr")
+
+
+def test_a_path_is_taken_for_no_name_on_the_hub(tmp_path: Path) -> None:
+    with pytest.raises(DataError) as caught:
+        read_pairs(str(tmp_path / "nofile.jsonl"))
+    assert caught.value.hint == "check the path; a data set on the hub is `hub:NAME`"
 
 
 def test_a_source_that_is_none_is_refused(tmp_path: Path) -> None:
@@ -292,6 +310,34 @@ def test_chats_that_do_not_fit_together_are_bad(tmp_path: Path, row: Any, detail
     assert detail in report.bad[0].detail
 
 
+@pytest.mark.parametrize(
+    ("prompt", "shared", "expected"),
+    [
+        ([SYSTEM, user("a")], [user("a")], [SYSTEM, user("a")]),  # the system message is in `prompt` only
+        ([user("a")], [SYSTEM, user("a")], [SYSTEM, user("a")]),
+        ("a", [SYSTEM, user("a")], [SYSTEM, user("a")]),
+        ([SYSTEM, user("a")], [SYSTEM, user("a")], [SYSTEM, user("a")]),
+        ([SYSTEM, user("a")], [{**SYSTEM, "content": "another"}, user("a")], None),
+        ([user("x"), assistant("y"), user("a")], [user("z"), assistant("y"), user("a")], None),
+        ([], [user("a")], None),
+    ],
+)
+def test_a_prompt_beside_whole_chats_loses_no_message(
+    tmp_path: Path, prompt: Any, shared: list[Any], expected: list[Any] | None
+) -> None:
+    row = {"prompt": prompt, "chosen": [*shared, assistant("2")], "rejected": [*shared, assistant("3")]}
+    rows, report = read_pairs(jsonl(tmp_path / "p.jsonl", [row, PAIR]))
+    assert [list(row.prompt) for row in rows[:-1]] == ([] if expected is None else [expected])
+    assert report.counts == ({"wrong-type": 1} if expected is None else {})
+
+
+def test_a_column_that_is_nested_too_deep_is_a_bad_row(tmp_path: Path) -> None:
+    deep = json.dumps({**PAIR, "meta": 0}).replace("0", "[" * 700 + "]" * 700).encode()
+    rows, report = read_pairs(jsonl(tmp_path / "p.jsonl", [deep, PAIR]))
+    assert len(rows) == 1
+    assert [(bad.kind, bad.detail) for bad in report.bad] == [("wrong-type", "column `meta` is nested too deep")]
+
+
 def test_columns_that_are_not_asked_for_do_no_harm(tmp_path: Path) -> None:
     """Bytes or NaN in them are left out; text that is not UTF-8 makes the row bad, wherever it stands."""
     file = jsonl(tmp_path / "p.jsonl", [b'{"prompt": "a", "chosen": "b", "rejected": "c", "score": NaN, "by": "x"}'])
@@ -316,6 +362,16 @@ def test_bad_rows_of_other_files_are_named_too(tmp_path: Path) -> None:
     file.write_bytes(b'[{"prompt": "a"')
     with pytest.raises(DataError, match="broken JSON"):
         read_pairs(str(file))
+
+
+def test_a_field_of_a_csv_file_may_be_long(tmp_path: Path) -> None:
+    usual = csv.field_size_limit(131072)
+    long = "a" * 200_000
+    try:
+        (tmp_path / "p.csv").write_text(f"prompt,chosen,rejected\na,{long},c\n")
+        assert read_pairs(str(tmp_path / "p.csv"))[0][0].chosen == long
+    finally:
+        csv.field_size_limit(usual)
 
 
 def test_duplicates_are_a_fact_and_no_fault(tmp_path: Path) -> None:
@@ -346,12 +402,89 @@ def test_held_out_rows_share_no_prompt_with_the_others() -> None:
     assert hold_out(rows, 0.1, seed=4)[1] != held
 
 
+@pytest.mark.parametrize("seed", range(4))
+def test_a_prompt_of_most_rows_is_not_held_out_for_a_small_share(seed: int) -> None:
+    common = [Demonstration((user("a"),), str(n)) for n in range(95)]
+    rare = [Demonstration((user("b"),), str(n)) for n in range(5)]
+    assert hold_out([*common, *rare], 0.05, seed) == (common, rare)
+    assert hold_out([*common, *rare], 0.01, seed) == (common, rare), "the smallest, if all are too many"
+
+
 def test_nothing_is_held_out_of_one_prompt_or_for_a_share_of_none() -> None:
     same = [Demonstration((user("a"),), str(n)) for n in range(9)]
     assert hold_out(same, 0.5, 0) == (same, [])
     rows = [Demonstration((user(str(n)),), "a") for n in range(9)]
     assert hold_out(rows, 0.0, 0) == (rows, [])
     assert len(hold_out(rows, 0.001, 0)[1]) == 1
+
+
+# ------------------------------------------------------------------------------------------------ tokens
+
+
+@pytest.fixture(scope="module")
+def chatty() -> Any:
+    """A tokenizer with a chat template, and with tokens of thoughts and tool calls that its turns have inside."""
+    from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers
+    from transformers import PreTrainedTokenizerFast
+
+    letters = {letter: n for n, letter in enumerate(sorted(pre_tokenizers.ByteLevel.alphabet()))}
+    own = Tokenizer(models.BPE(letters, []))
+    own.pre_tokenizer, own.decoder = pre_tokenizers.ByteLevel(add_prefix_space=False), decoders.ByteLevel()
+    own.add_special_tokens([AddedToken(name, special=True) for name in ("<|end|>", "<|user|>", "<|bot|>", "<think>")])
+    own.add_tokens(["<tool_call>"])
+    tokenizer = PreTrainedTokenizerFast(tokenizer_object=own, eos_token="<|end|>", pad_token="<|end|>")
+    tokenizer.chat_template = (
+        "{% for m in messages %}{{ '<|bot|>' if m.role == 'assistant' else '<|user|>' }}{{ m.content }}<|end|>"
+        "{% endfor %}{% if add_generation_prompt %}<|bot|><think>{% endif %}"
+    )
+    return tokenizer
+
+
+@pytest.mark.parametrize("completion", ["one", "one<|end|>", "one<|end|>\n", "one</s>", "<think>one", "<tool_call>one"])
+def test_a_completion_is_learned_with_one_end_token(chatty: Any, completion: str) -> None:
+    from rlvr.stages.encoding import encode
+
+    prompt, ids = encode(chatty, (user("a"),), completion)
+    assert chatty.decode(prompt) == "<|user|>a<|end|><|bot|><think>"
+    text = completion.removesuffix("\n").removesuffix("<|end|>")
+    assert ids == [*chatty.encode(text), chatty.eos_token_id]
+    assert ids.count(chatty.eos_token_id) == 1
+
+
+@pytest.mark.parametrize(
+    ("completion", "kind"),
+    [
+        ("one<|end|>two", "special-token"),
+        ("one<|end|><|end|>", "special-token"),
+        ("one<|end|><|user|>two", "special-token"),
+        ("<|bot|>one", "special-token"),
+        ("<|end|>", "empty-completion"),
+    ],
+)
+def test_a_completion_with_tokens_that_mark_turns_is_a_bad_row(chatty: Any, completion: str, kind: str) -> None:
+    from rlvr.stages.prefer import prepare
+    from rlvr.stages.sft import split
+
+    values = {
+        "bad_rows": "skip",
+        "hold_out": 0.0,
+        "seed": 0,
+        "limit": 0,
+        "data": "x",
+        "max_length": 99,
+        "method": "dpo",
+    }
+    stage: Any = SimpleNamespace(config=SimpleNamespace(**values), data=lambda *_: None)
+    for whole in (True, False):
+        report = Report("`d.jsonl`", rows=2)
+        if whole:
+            rows = [Demonstration((user("a"),), text, text) for text in ("fine", completion)]
+            train = split(stage, chatty, 99, (rows, report))[0]
+        else:
+            pairs = [Pair((user("a"),), "good", text, text) for text in ("fine", completion)]
+            train = prepare(stage, stage.config, SimpleNamespace(config=None), chatty, pairs, report).train
+        assert len(train) == 1
+        assert [(bad.kind, bad.where) for bad in report.bad] == [(kind, completion)]
 
 
 # ------------------------------------------------------------------------------------------------ runs

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import random
 import re
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -15,7 +16,7 @@ from torch import nn
 
 from rlvr.accuracy import wilson
 from rlvr.config import GuardConfig, leaves
-from rlvr.guards import BEFORE, GUARDS, REARM, Alarm, History, Watch
+from rlvr.guards import BEFORE, GUARDS, REARM, Alarm, History, Watch, beyond
 from rlvr.learner.modules import fingerprint
 
 Row = dict[str, Any]
@@ -109,6 +110,34 @@ def test_reward_hacking_after_a_healthy_start_is_seen() -> None:
     (alarm,) = alarms(evaluated(learned, (0.2, 0.8, 0.8, 0.3), 200))
     assert alarm.step == 29
     assert "to 30.0%" in alarm.message
+
+
+def unlucky(seed: int, learns: bool) -> list[Row]:
+    """200 steps of a healthy run with 100 new held-out problems every 10 steps, of which luck solves more or less."""
+    draw = random.Random(seed)
+    found: list[Row] = []
+    for step in range(BEFORE, 200):
+        right = 0.4 + 0.0015 * step if learns else 0.5
+        found.append({"step": step, "reward": 0.4 + 0.0025 * step, "reward_std": 0.5})
+        if (step + 1) % 10 == 0:
+            task = "" if learns else "json/"
+            found[-1] |= evaluation(sum(draw.random() < right for _ in range(100)) / 100, task=task)
+    return found
+
+
+@pytest.mark.parametrize("learns", [True, False])
+def test_false_alarms_do_not_add_up_over_evaluations(learns: bool) -> None:
+    """Of 40 healthy runs 1; with 1.96 standard errors however many evaluations there were, 12 and 11."""
+    assert sum(bool(fired(unlucky(seed, learns))) for seed in range(40)) <= 4
+
+
+def test_one_comparison_has_its_usual_limit_and_twenty_have_three_errors() -> None:
+    assert beyond(0) == beyond(1) == pytest.approx(1.96)
+    assert beyond(20) == pytest.approx(3.02, abs=0.01)
+    fall = evaluated(rows(20, reward=0.5), (0.8, 0.64), task="json/")
+    assert fired(fall) == ["alignment-tax"]
+    assert fired(evaluated(rows(200, reward=0.5), (*[0.8] * 20, 0.64), task="json/")) == []
+    assert fired(evaluated(rows(200, reward=0.5), (*[0.8] * 20, 0.5), task="json/")) == ["alignment-tax"]
 
 
 def test_reward_hacking_goes_by_the_scale_of_the_reward() -> None:

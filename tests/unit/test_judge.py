@@ -17,7 +17,7 @@ from rlvr.judge.answers import Answer as Given
 from rlvr.judge.answers import Answers, Question
 from rlvr.judge.asking import block, code_of, judge_chat, read_choice
 from rlvr.judge.config import PairsConfig, judges, resolve_pairs
-from rlvr.judge.endpoint import seconds
+from rlvr.judge.endpoint import Failed, parsed, seconds
 from rlvr.judge.principles import read_principles
 from rlvr.judge.sources import Item
 from rlvr.judge.verdicts import Comparison, Ruling, agreement
@@ -279,12 +279,24 @@ def test_the_policy_is_that_of_the_task_unless_named() -> None:
         ({"price": ["one=1,-1"]}, "not NAME=IN,OUT"),
         ({"sample": 3}, "there is no setting `sample`"),
         ({"judge_url": "http://host/v1?key=secret"}, "has more than a path in it"),
+        ({"judge_url": "http://["}, r"`http://\[` is no address"),
+        ({"judge_url": "http://host:99999/v1"}, "`http://host:99999/v1` is no address"),
+        ({"judge_url": "http://me:secret@host:99999/v1"}, "an address is no address"),
+        ({"policy": "one", "policy_url": "http://host:port"}, "`http://host:port` is no address"),
     ],
 )
 def test_settings_that_cannot_work_are_refused_before_anything_is_asked(change: dict[str, Any], message: str) -> None:
     with pytest.raises(ConfigError, match=message) as refused:
         resolve_pairs(GOOD | change)
     assert "secret" not in refused.value.message + refused.value.hint, "a key is never printed"
+
+
+@pytest.mark.parametrize("key", ["sk-secret-\u00e4", "sk-secret\nx", "sk secret", "\x7fsecret"])
+def test_a_key_that_no_header_takes_is_refused_and_not_shown(key: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OUR_KEY", key)
+    with pytest.raises(ConfigError, match="`OUR_KEY` has characters that no key has") as refused:
+        resolve_pairs(GOOD | {"judge_key": "OUR_KEY"})
+    assert "secret" not in refused.value.message + refused.value.hint
 
 
 def test_every_setting_has_help() -> None:
@@ -317,6 +329,19 @@ def test_a_question_is_known_by_everything_that_its_answer_depends_on() -> None:
     for other in ({**body, "temperature": 1}, {**body, "seed": 2}, {**body, "model": "two"}):
         assert Question("judge", "one", URL, other).key != one.key
     assert Question("judge", "one", "http://other/v1", body).key != one.key
+
+
+@pytest.mark.parametrize("count", [float("inf"), float("nan"), 1e300, -3, "9" * 5000, "many", [3], {}])
+def test_an_answer_counts_whatever_number_of_tokens_it_claims(count: Any) -> None:
+    message = {"role": "assistant", "content": "A"}
+    usage = {"prompt_tokens": count, "completion_tokens": 2}
+    assert parsed({"choices": [{"message": message}], "usage": usage}) == Given("A", read=0, written=2)
+
+
+@pytest.mark.parametrize("finish", [["stop"], {"a": 1}, 3])
+def test_an_end_that_is_no_text_is_no_answer(finish: Any) -> None:
+    with pytest.raises(Failed, match="not that of a chat completion"):
+        parsed({"choices": [{"message": {"content": "A"}, "finish_reason": finish}]})
 
 
 def test_retry_after_is_seconds_or_a_date() -> None:

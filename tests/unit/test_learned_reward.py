@@ -8,14 +8,14 @@ from typing import Any
 
 import pytest
 
-from rlvr import ConfigError, Task
+from rlvr import ConfigError, Task, gate, part
 from rlvr.assembly import rewarded
 from rlvr.cli import main
-from rlvr.config import Resolved, warnings
+from rlvr.config import Resolved
 from rlvr.modelserver import FACTS
 from rlvr.provenance import changes, provenance
 from rlvr.registry import registry
-from rlvr.settings import resolve_run
+from rlvr.settings import all_learned, learned_warnings, resolve_run, rewarding
 
 
 @pytest.fixture
@@ -38,7 +38,7 @@ def test_a_learned_reward_is_anchored_by_an_adaptive_kl_in_the_reward_and_measur
     assert config.eval.every == 5
     assert resolved.origins["learner.kl_coef"] == "learned reward"
     assert config.learner.advantage == "gae"
-    assert not [line for line in warnings(config) if "learned" in line]
+    assert learned_warnings(config) == []
 
 
 def test_flags_and_the_task_are_stronger(folder: Path) -> None:
@@ -54,15 +54,106 @@ def test_the_kl_can_be_turned_off_and_that_is_said_plainly(folder: Path, flags: 
     config = resolve(folder, **flags).config
     assert (config.learner.kl_coef, config.learner.kl_target) == (0, 0)
     assert config.reward.shaper == "learned"
-    (line,) = [line for line in warnings(config) if "learned" in line]
+    (line,) = learned_warnings(config)
     assert "nothing keeps the policy near" in line
     blind = resolve(folder, **{"eval.every": 0}).config
-    assert any("being hacked" in line for line in warnings(blind))
+    assert any("being hacked" in line for line in learned_warnings(blind))
 
 
 def test_without_a_learned_reward_nothing_changes() -> None:
     config = resolve_run({}).config
     assert (config.reward.verifier, config.reward.shaper, config.learner.kl_coef) == ("", "binary", 0)
+
+
+TASK = """
+name = "style"
+prompt = "{{question}}"
+verifier = %s
+[data]
+path = "rows.jsonl"
+answer = "answer"
+"""
+
+
+def own_verifier(folder: Path, verifier: str) -> str:
+    """A task file whose own verifier that is."""
+    (folder / "rows.jsonl").write_text('{"question": "1+1=?", "answer": "2"}\n')
+    (folder / "style.toml").write_text(TASK % verifier)
+    return str(folder / "style.toml")
+
+
+def test_a_task_whose_own_verifier_is_learned_is_anchored_as_well_and_said_to_prove_nothing(folder: Path) -> None:
+    task = own_verifier(folder, f'{{ name = "reward-model", model = "{folder}" }}')
+    resolved = resolve_run({"task": task, "model": "starter"})
+    config = resolved.config
+    assert (config.reward.shaper, config.learner.kl_coef, config.learner.kl_target) == ("learned", 0.05, 6.0)
+    assert resolved.origins["learner.kl_coef"] == "learned reward"
+    (line,) = learned_warnings(config)
+    assert "held-out accuracy of `style` is learned too" in line
+    bare, _ = learned_warnings(resolve_run({"task": task, "model": "starter", "learner.kl_coef": 0}).config)
+    assert bare.startswith("the reward is learned and `learner.kl_coef` is 0")
+
+
+def test_a_learned_part_of_a_tasks_verifier_changes_nothing_but_is_warned_of_without_an_anchor(folder: Path) -> None:
+    parts = f'{{ answer = "math", style = {{ name = "reward-model", model = "{folder}" }} }}'
+    task = own_verifier(folder, f'{{ rule = "gate", parts = {parts} }}')
+    config = resolve_run({"task": task, "model": "starter"}).config
+    assert (config.reward.shaper, config.learner.kl_coef) == ("binary", 0)
+    (line,) = learned_warnings(config)
+    assert line.startswith("a part of the reward is learned and `learner.kl_coef` is 0")
+    assert learned_warnings(resolve_run({"task": task, "model": "starter", "learner.kl_coef": 0.05}).config) == []
+
+
+def test_a_composition_of_nothing_but_learned_parts_is_learned(folder: Path) -> None:
+    model = part("reward-model", model=str(folder))
+    assert all_learned(gate(a=model, b=model))
+    assert not all_learned(gate(a=model, b="math"))
+    model_too = f'{{ name = "reward-model", model = "{folder}" }}'
+    task = own_verifier(folder, f'{{ rule = "any-of", parts = {{ a = {model_too}, b = {model_too} }} }}')
+    config = resolve_run({"task": task, "model": "starter"}).config
+    assert (config.reward.shaper, config.learner.kl_coef) == ("binary", 0.05)  # a composition has no raw score
+    assert len(rewarding(config)) == 1
+
+
+def test_a_learned_verifier_is_no_task_to_check(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    task = own_verifier(folder, f'{{ name = "reward-model", model = "{folder}" }}')
+    assert main(["tasks", "check", task]) == 2
+    assert "has a learned verifier, by whose own word no completion is right or wrong" in capsys.readouterr().err
+
+
+def test_a_reward_model_is_no_policy(folder: Path) -> None:
+    """With tied embeddings its weights would load as those of a language model."""
+    import torch
+
+    from rlvr.learner.policy import load_policy
+
+    (folder / "config.json").write_text("{}")
+    with pytest.raises(ConfigError, match="is a reward model") as caught:
+        load_policy(str(folder), torch.device("cpu"))
+    assert "`--reward.model`" in caught.value.hint
+
+
+@pytest.mark.parametrize("low", [0.41, 0.5, 0.51])
+def test_a_reward_model_that_is_not_above_chance_is_not_handed_over_without_a_word(low: float) -> None:
+    from rlvr.stages.calibration import Validation
+    from rlvr.stages.reward import doubts
+
+    def found(low: float, pairs: int) -> Validation:
+        known: dict[str, Any] = {"accuracy": 0.6, "low": low, "high": 0.7, "pairs": pairs}
+        return Validation(**{name: known.get(name, 0) for name in Validation.__dataclass_fields__})
+
+    said = doubts(found(low, 50))
+    assert ["not above chance" in line for line in said] == [True] * (low <= 0.5)
+    (*_, line) = doubts(found(low, 49))
+    assert "only 49 pairs are held out" in line
+
+
+def test_what_a_reward_model_cannot_be_measured_on_is_refused(tmp_path: Path) -> None:
+    from rlvr.stages.reward import train_reward_model
+
+    with pytest.raises(ConfigError, match=r"`eval\.also` does not go with `rlvr reward`"):
+        train_reward_model(data="pairs.jsonl", model="starter", out=str(tmp_path / "r"), eval={"also": ["json"]})
+    assert not (tmp_path / "r").exists()
 
 
 @pytest.mark.parametrize(

@@ -147,6 +147,11 @@ def edit(file: Path, old: str, new: str) -> None:
         ('task = "meth"\n[[stage]]\nrun = "sft"', "did you mean `math`?"),
         ('task = "gsm8k"\n[[stage]]\nrun = "sft"', "no model is named"),
         ('task = "math"\n[[stage]]\nrun = "sft"\nmodel = "@dpo"', "there is no such stage"),
+        ('task = "math"\n[[stage]]\nrun = "sft"\ndata = "@foo"', "`sft` is the first stage, with none before it"),
+        (
+            'task = "math"\n[[stage]]\nrun = "sft"\n[[stage]]\nrun = "train"\nmodel = "@zebra"',
+            "the stages before it are `@sft`",
+        ),
         (
             'task = "math"\n[[stage]]\nrun = "sft"\nmodel = "@t"\n[[stage]]\nrun = "train"\nname = "t"',
             "not come before",
@@ -167,6 +172,65 @@ def test_a_mistake_is_two_lines_before_anything_runs(
     assert said in err
     assert len(err.strip().splitlines()) == 2, err
     assert not (stage_set / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("stage", "said"),
+    [
+        ('run = "prefer"\nmethod = "kto"\nmicro_batch_size = 1', "`kto` needs two rows or more"),
+        ('run = "prefer"\nmethod = "simpo"\nreference = "@sft"', "`reference` does not go with the method `simpo`"),
+        ('run = "sft"\nname = "more"\nsamples = 2\ndata = "pairs.jsonl"', "`samples` is 2, but `data`"),
+        ('run = "prefer"\ndata = "./no-such.jsonl"', "no-such.jsonl`, which is not there"),
+        ('run = "pairs"\njudge = "starter"\ndata = "no-such.jsonl"', "no-such.jsonl`, which is not there"),
+        ('run = "prefer"\nmodel = "/nonexist"', "`model` is `/nonexist`, which is not there"),
+        ('run = "prefer"\nreference = "./nonexist"', "nonexist`, which is not there"),
+        (
+            'run = "train"\nalgorithm = "ppo"\nreward = {verifier = "reward-model", model = "/nonexist"}',
+            "`reward.model` is `/nonexist`, which is not there",
+        ),
+        ('run = "train"\ndevice = "cudda"', "`device` is `cudda`"),
+    ],
+)
+def test_what_a_later_stage_would_refuse_is_said_before_the_first_one_runs(
+    stage_set: Path, stage: str, said: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    text = f'task = "math"\nmodel = "starter"\n[[stage]]\nrun = "sft"\n[[stage]]\n{stage}\n'
+    (stage_set / "recipe.toml").write_text(text)
+    assert main(["pipeline", "recipe.toml", "--dry-run"]) == 2
+    err = capsys.readouterr().err
+    assert said in err
+    assert len(err.strip().splitlines()) == 2, err
+
+
+def test_what_is_elsewhere_or_still_to_be_made_is_taken_as_it_is(stage_set: Path) -> None:
+    """A name on the hub, a name at an endpoint, the folder of a stage before it, a device of another machine."""
+    (stage_set / "recipe.toml").write_text(
+        f"""
+        task = "math"
+        model = "somebody/model"
+        [[stage]]
+        run = "sft"
+        data = "hub:somebody/rows"
+        device = "cuda:0"
+        [[stage]]
+        run = "pairs"
+        policy = "/models/on-the-server"
+        policy_url = "http://host:8000/v1"
+        judge = "starter"
+        [[stage]]
+        run = "prefer"
+        model = "{stage_set}/out/01-sft/final"
+        data = "@pairs"
+        """
+    )
+    assert len(plan(read_recipe("recipe.toml"), "out").stages) == 3
+
+
+def test_a_recipe_without_a_name_has_that_of_its_file(stage_set: Path) -> None:
+    """Without what no name has."""
+    for file, name in (("a b.toml", "a-b"), ("(1).toml", "1"), ("ü.toml", "chain"), ("math-cpu.toml", "math-cpu")):
+        (stage_set / file).write_text('task = "math"\n[[stage]]\nrun = "sft"')
+        assert read_recipe(file).name == name
 
 
 def test_the_last_stage_is_checked_before_the_first_one_runs(stage_set: Path) -> None:
@@ -354,6 +418,28 @@ def test_it_goes_on_from_another_folder(
     (stage_set / "orders.json").write_text("{}")
     monkeypatch.chdir(tmp_path_factory.mktemp("elsewhere"))
     assert main(["pipeline", "--resume", str(stage_set / "out")]) == 0
+    assert calls(stage_set) == ["train --resume 03-train"]
+
+
+def test_a_recipe_that_is_given_anew_from_another_folder_has_its_files_beside_it(
+    stage_set: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And the chain remembers where, so that it goes on from a third folder as well."""
+    edit(stage_set / "recipe.toml", '"pairs.jsonl"', '"./pairs.jsonl"')
+    (stage_set / "orders.json").write_text('{"03-train": {"exit": 1}}')
+    assert main(["pipeline", "recipe.toml", "--out", "out"]) == 1
+    (stage_set / "recipe").mkdir()
+    for name in ("recipe.toml", "pairs.jsonl"):
+        (stage_set / name).rename(stage_set / "recipe" / name)
+    calls(stage_set)
+    monkeypatch.chdir(stage_set / "recipe")
+    assert main(["pipeline", "recipe.toml", "--resume", "../out", "--from", "dpo"]) == 1
+    assert calls(stage_set) == ["prefer --config 02-dpo", "train --config 03-train"]
+    assert state(stage_set)["recipe"] == str(stage_set / "recipe" / "recipe.toml")
+    assert state(stage_set)["stages"][1]["settings"]["data"] == str(stage_set / "recipe" / "pairs.jsonl")
+    (stage_set / "orders.json").write_text("{}")
+    monkeypatch.chdir(stage_set / "out")
+    assert main(["pipeline", "--resume", "."]) == 0
     assert calls(stage_set) == ["train --resume 03-train"]
 
 

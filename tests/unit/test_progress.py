@@ -75,6 +75,22 @@ def test_what_guards_find_is_said_when_they_do_and_at_the_end(capsys: pytest.Cap
     ]
 
 
+def test_what_passes_by_a_learned_reward_is_marked_in_line_and_table(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    metrics = {"step": 0, "reward": 0.0, "pass_rate": 0.5, "math/pass_rate": 0.5}
+    Progress(Path("runs/a"), 10, learned=True).step(metrics)
+    line = capsys.readouterr().err
+    assert "learned pass 50.0%" in line
+    assert "learned math pass 50.0%" in line
+    monkeypatch.setenv("TTY_COMPATIBLE", "1")
+    progress = Progress(Path("runs/a"), 10, learned=True)
+    progress._recent = [metrics]
+    headings = [column.header for column in progress._table().columns]
+    assert headings[:3] == ["step", "reward", "learned pass"]
+    assert "pass" not in headings
+
+
 def test_a_step_without_an_update_has_a_line_too(capsys: pytest.CaptureFixture[str]) -> None:
     Progress(Path("runs/a"), 10).step({"step": 0, "reward": 0.0, "pass_rate": 0.0})
     assert capsys.readouterr().err == "step 1/10  reward 0.000  pass 0.0%\n"

@@ -210,6 +210,63 @@ def test_what_waits_is_scored_in_one_batch_and_each_gets_its_own_answer(tmp_path
     assert model.sizes == [1, 5]
 
 
+class Picky:
+    """Stands for a model that has no memory for two at a time, and never for the text `huge`."""
+
+    def answers(self, requests: list[Any]) -> list[dict[str, Any]]:
+        if len(requests) > 1 or requests[0]["completion"] == "huge":
+            raise MemoryError("too much")
+        return [{"score": 1.0, "raw": 2.0}]
+
+
+def test_what_fails_in_a_batch_is_scored_one_by_one_and_the_server_lives_on(tmp_path: Path) -> None:
+    """It would die of it, be started again, and be asked the very same."""
+    from rlvr.stages.serve import Server
+
+    server = Server(str(tmp_path / "s"), Picky())  # type: ignore[arg-type]
+    with server.listener:
+        good, bad = {"prompt": "p", "completion": "a"}, {"prompt": "p", "completion": "huge"}
+        found = server._answers([good, bad, good])
+        assert found == [
+            {"score": 1.0, "raw": 2.0},
+            {"error": "it cannot be scored: MemoryError: too much"},
+            {"score": 1.0, "raw": 2.0},
+        ]
+
+
+def test_a_gpu_that_is_lost_ends_the_server(tmp_path: Path) -> None:
+    """Nothing can be scored in that process any more; a new one can."""
+    import torch
+
+    from rlvr.stages.serve import Server
+
+    class Lost:
+        def answers(self, requests: list[Any]) -> list[dict[str, Any]]:
+            raise torch.AcceleratorError("device-side assert")
+
+    server = Server(str(tmp_path / "s"), Lost())  # type: ignore[arg-type]
+    with server.listener, pytest.raises(torch.AcceleratorError):
+        server._answers([{}, {}])
+
+
+def test_ctrl_c_while_a_model_loads_leaves_nothing_behind(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+
+    class Interrupted(threading.Event):
+        def wait(self, timeout: float | None = None) -> bool:
+            if timeout != modelserver.LOAD_SECONDS:
+                return super().wait(timeout)
+            until(lambda: bool(list(tmp_path.glob("rlvr-model-*"))))
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(modelserver.threading, "Event", Interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        ModelServer(str(folder), "cpu")
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_a_client_that_sends_what_is_no_json_is_hung_up_on_and_others_are_served(tmp_path: Path) -> None:
     from rlvr.stages.serve import Server
 

@@ -84,6 +84,19 @@ def test_the_prompts_are_those_that_training_begins_with(whole: list[dict[str, A
     assert [row["sample"] for row in whole[::SAMPLES]] == [stream[place].sample.id for place in range(8)]
 
 
+def test_what_verifies_gets_the_stages_device(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A reward model would run on the best one there is otherwise."""
+    real, asked = module.make_scorer, []
+
+    def noted(scorer: Any, sandbox: Any, device: str = "") -> Any:
+        asked.append(device)
+        return real(scorer, sandbox, device)
+
+    monkeypatch.setattr(module, "make_scorer", noted)
+    sample(tmp_path / "run", device="cpu", limit=1)
+    assert asked == ["cpu"]
+
+
 def test_another_seed_samples_something_else(whole: list[dict[str, Any]], tmp_path: Path) -> None:
     assert sample(tmp_path / "run", seed=1) != whole
 
