@@ -229,7 +229,7 @@ class Stage:
         self.console.print(line, highlight=False, markup=False, soft_wrap=True)
 
     def data(self, report: Report, rows: Sequence[Demonstration | Pair | Label]) -> None:
-        """Keeps what became of the rows, in `data.json`, and says it where some were left out.
+        """Keeps what became of the rows, in `data.json`, and says it where some are left out.
 
         Args:
             report: What became of them.
@@ -251,7 +251,7 @@ class Stage:
                 )
         self.result["data"] = {name: value for name, value in found.items() if name != "bad_rows"}
         self.write("data.json", json.dumps(found, indent=2, ensure_ascii=False))
-        if report.bad:
+        if report.bad and self.config.bad_rows == "skip":
             self.say(f"warning: {report.summary()}")
 
     def write(self, name: str, text: str) -> None:
