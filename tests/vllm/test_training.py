@@ -33,7 +33,8 @@ SMALL = {
     "--sampler.prompts-per-step": str(PROMPTS),
     "--sampler.max-tokens": "24",
 }
-FILES = {"checkpoints", "config.toml", "environment.json", "final", "metrics.jsonl", "result.json", "rollouts.jsonl"}
+FILES = {"checkpoints", "config.toml", "environment.json", "final", "result.json"}
+FILES |= {"guards.jsonl", "metrics.jsonl", "rollouts.jsonl"}
 COLOCATED = ("--sampler", "vllm")
 
 
