@@ -140,7 +140,8 @@ class Report:
             for name, own in self.facts.items()
             for part, value in (own.items() if isinstance(own, Mapping) else [("", own)])
         }
-        facts = [f"* {name.replace('_', ' ')}: {value}" for name, value in flat.items()]
+        shown = {name: f"{value:.4g}" if isinstance(value, float) else value for name, value in flat.items()}
+        facts = [f"* {name.replace('_', ' ')}: {value}" for name, value in shown.items()]
         return [*said, "", *facts] if facts else said
 
     def refuse(self, rows: Sequence[object], action: str) -> None:
