@@ -196,6 +196,8 @@ def test_several_processes_learn_what_one_does(
     assert difference < 1e-5
     assert apart_from_start(alone, folder) > 100 * difference + 1e-3
     for ours, theirs in zip(together[0]["metrics"], alone["metrics"], strict=True):
+        if shard == "fsdp":  # no process has the whole reference
+            theirs = {name: value for name, value in theirs.items() if name != "reference_fingerprint"}
         assert ours == pytest.approx(theirs, rel=1e-4, abs=1e-5)
     assert together[0]["logprobs"] == pytest.approx(alone["logprobs"], abs=1e-4)
     assert together[0]["state"] == pytest.approx(alone["state"])
