@@ -17,16 +17,6 @@ settings.load_profile("rlvr")
 ALPHABET = "0123456789+-=?abcdefghij "
 
 
-@pytest.fixture(autouse=True, scope="module")
-def _plugins_end_with_the_module() -> Iterator[None]:
-    """What a module's tests load into the registry of this process is gone with the last of them."""
-    from rlvr import registry
-
-    before = registry._current
-    yield
-    registry._current = before
-
-
 def make_tokenizer() -> Any:
     """One token per character of `ALPHABET`; no chat template."""
     from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers
