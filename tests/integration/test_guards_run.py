@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +13,7 @@ import pytest
 import torch
 
 import rlvr
+from rlvr import registry
 from rlvr.config import GuardConfig
 from rlvr.errors import ConfigError, RunStopped, UnknownNameError
 from rlvr.guards import Watch
@@ -22,6 +23,14 @@ from rlvr.stages.sft import sft
 
 PLUGIN = Path(__file__).parents[1] / "plugins" / "gamed.py"
 HEALTHY = Path(__file__).parents[1] / "corpora" / "runs" / "math-healthy.jsonl"
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _plugin_ends_here() -> Iterator[None]:
+    """The plugin of these tests is in no other module's registry."""
+    before = registry.registry()
+    yield
+    registry._current = before
 
 
 def settings(out: Path, **changes: Any) -> dict[str, Any]:

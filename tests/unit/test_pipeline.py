@@ -24,6 +24,7 @@ from rlvr_tasks.math_lessons import conversations
 from rlvr.cli import main
 from rlvr.pipeline.chain import lock
 from rlvr.pipeline.recipe import plan, read_recipe
+from rlvr.registry import registry
 
 ROOT = Path(__file__).parents[2]
 RECIPES = ROOT / "recipes"
@@ -310,7 +311,8 @@ def test_each_stage_starts_from_the_last_policy_and_shares_settings(stage_set: P
     assert all(made[name].comparable for name in ("sft", "prefer", "ppo"))
 
 
-def test_paths_that_begin_with_a_dot_start_from_the_recipe(stage_set: Path) -> None:
+def test_paths_that_begin_with_a_dot_start_from_the_recipe(stage_set: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("rlvr.registry._current", registry())  # so that the plugin ends with the test
     folder = stage_set / "recipes"
     folder.mkdir()
     (folder / "add.py").write_text("")
