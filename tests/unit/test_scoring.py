@@ -29,6 +29,7 @@ from rlvr import (
     UnknownNameError,
     UsageError,
     Verdict,
+    api,
     scoring,
     scoring_worker,
 )
@@ -94,6 +95,8 @@ def script(source: str, *arguments: str, **options: Any) -> subprocess.Completed
 
 @pytest.fixture(scope="module")
 def scorer() -> Iterator[Scorer]:
+    if api._shared is not None:  # left by the tests of other modules; a new one takes its place when needed
+        api._shared.close()
     with Scorer(workers=2, timeout=20, memory_mb=256, plugins=[HOSTILE]) as shared:
         yield shared
 
